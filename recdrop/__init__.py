@@ -1,0 +1,7 @@
+"""recdrop: recurrent dropout without memory loss, for torch.nn's recurrent layers."""
+
+from recdrop.dropout import RecurrentDropout
+from recdrop.layers import GRU, LSTM, RNN, Dropout
+
+__all__ = ["GRU", "LSTM", "RNN", "Dropout", "RecurrentDropout"]
+__version__ = "0.1.0"

@@ -1,0 +1,391 @@
+"""LSTM, GRU and RNN: torch.nn's layers with recurrent dropout, and forward dropout beside them."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from recdrop import masks
+from recdrop.cells import ACTIVATIONS
+from recdrop.dropout import LEVELS, SITES, RecurrentDropout, threshold
+from recdrop.recurrence import scan
+
+
+class Dropout(nn.Module):
+    r"""Dropout of forward connections, Eq. 14, on the same mask stream as the recurrent sites.
+
+    Input and output have the same shape, (\*, units) with any leading dimensions; masks are drawn
+    anew for each element. Unlike torch.nn.Dropout it gives each network of a table its own masks.
+
+    Args:
+        p: dropout rate in [0, 1), used in multiples of 1/65536.
+        site: ``"input"`` or ``"output"`` of the recurrent layer.
+
+    Raises:
+        TypeError: ``p`` is not a number.
+        ValueError: ``p`` lies outside [0, 1) or rounds to 1, or ``site`` is unknown.
+
+    >>> drop = Dropout(0.5)
+    >>> sorted(set(drop(torch.ones(100, 4)).flatten().tolist()))
+    [0.0, 2.0]
+    >>> drop.eval()(torch.ones(2)).tolist()
+    [1.0, 1.0]
+    """
+
+    def __init__(self, p: float = 0.5, site: str = "input"):
+        super().__init__()
+        if site not in ("input", "output"):
+            raise ValueError(f"site={site!r} is unknown; choose 'input' or 'output'")
+        self.p, self.site = p, site
+        self.register_buffer("threshold", torch.tensor(threshold(p, "p")), persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Training: masked and scaled by 1/(1-p). Evaluation: the input itself."""
+        if not self.training:
+            return input
+        return _forward_dropout(input, self.threshold, masks.next_seed(input.device), self.site)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, site={self.site!r}"
+
+
+def _forward_dropout(x: Tensor, level: Tensor, seed: Tensor, site: str, layer: int = 0) -> Tensor:
+    units = x.shape[-1]
+    rows = x.numel() // max(units, 1)
+    keep = masks.kept(seed.view(1), level.view(1), site, 1, rows, units, layer).view(x.shape)
+    return x * keep * (LEVELS / (LEVELS - level)).to(x.dtype)
+
+
+class _Recurrent:
+    """What LSTM, GRU and RNN share; it stands before the torch.nn class in their bases."""
+
+    recurrent_dropout: RecurrentDropout
+    activation: str
+
+    def _set_up(self, recurrent_dropout: RecurrentDropout | None, activation: str) -> None:
+        drop = RecurrentDropout() if recurrent_dropout is None else recurrent_dropout
+        if not isinstance(drop, RecurrentDropout):
+            raise TypeError(
+                f"recurrent_dropout={drop!r} is not a RecurrentDropout; "
+                "give one such as recdrop.RecurrentDropout.semeniuta(0.25)"
+            )
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation!r} is unknown; choose 'tanh' or 'relu'")
+        threshold(self.dropout, "dropout")
+        self.recurrent_dropout, self.activation = drop, activation
+        # As buffers, so that torch.func.stack_module_state gives each replica dropout of its own.
+        for name, value in (
+            ("_thresholds", drop.thresholds),
+            ("_per_step", drop.per_step),
+            ("_inverted", drop.scaling == "inverted"),
+        ):
+            value = torch.tensor(value, device=self.weight_ih_l0.device)
+            self.register_buffer(name, value, persistent=False)
+
+    def extra_repr(self) -> str:
+        extra = super().extra_repr()
+        if self.recurrent_dropout.active:
+            extra += f", recurrent_dropout={self.recurrent_dropout!r}"
+        return extra if self.activation == "tanh" else f"{extra}, activation={self.activation!r}"
+
+    def _is_plain(self) -> bool:
+        """Whether this very pass is what torch.nn's own operator computes."""
+        drop = self.recurrent_dropout
+        dropped = drop.active and (self.training or drop.scaling == "paper")
+        # torch's own between-layer dropout would not follow a table's seeds.
+        dropped |= self.training and self.dropout > 0 and masks.is_seeded()
+        return not (dropped or self._own_activation or _in_transform())
+
+    @property
+    def _own_activation(self) -> bool:
+        return self.activation == "relu" and self.mode in ("LSTM", "GRU")
+
+    def forward(self, input, hx=None):
+        """As torch.nn's: output and final states, of the same shapes and types.
+
+        Raises:
+            ValueError, RuntimeError: an input or state of the wrong rank, size or dtype.
+        """
+        if self._is_plain():
+            return super().forward(input, hx)
+        output, states = self._run(input, hx)
+        final = [torch.stack([v[-1] for v in kind]) for kind in zip(*states, strict=True)]
+        if _unbatched(input):
+            final = [v.squeeze(1) for v in final]
+        return output, tuple(final) if self.mode == "LSTM" else final[0]
+
+    def trace(self, input: Tensor, hx=None) -> tuple[Tensor, ...]:
+        """The states after each step, as one would draw them.
+
+        Args:
+            input, hx: as for :meth:`forward`.
+
+        Returns:
+            h, and c for an LSTM: (layers * directions, T, B, H) or (layers * directions, T, H). A
+            backward direction's steps stand in the order it takes them, from the last to the first.
+        """
+        _, states = self._run(input, hx)
+        traces = [torch.stack(kind) for kind in zip(*states, strict=True)]
+        return tuple(v.squeeze(2) for v in traces) if _unbatched(input) else tuple(traces)
+
+    def _run(self, input, hx):
+        """Output as torch.nn's; for each layer and direction h, and c, over time (T, B, H)."""
+        x, lengths = self._as_steps(input)  # (T, B, I), (B,) or None
+        hx = self._initial_states(input, x, hx)
+        seed = torch.zeros((), dtype=torch.int64, device=x.device)
+        if self.training and (self.recurrent_dropout.active or self.dropout or _in_transform()):
+            seed = masks.next_seed(x.device)
+        states = []
+        for layer in range(self.num_layers):
+            if layer and self.training and self.dropout:
+                level = torch.tensor(threshold(self.dropout), device=x.device)
+                x = _forward_dropout(x, level, seed, "output", layer)
+            outputs = []
+            for direction in range(1 + self.bidirectional):
+                first = [v[len(states)] for v in hx]
+                backwards = direction == 1
+                traced = self._scan(_reverse(x, lengths) if backwards else x,
+                                    first, seed, lengths, layer, direction)  # fmt: skip
+                states.append(traced)
+                outputs.append(_reverse(traced[0], lengths) if backwards else traced[0])
+            x = torch.cat(outputs, -1)  # (T, B, H or 2H)
+        return self._as_output(x, input, lengths), states
+
+    def _scan(self, x, first, seed, lengths, layer, direction):
+        suffix = f"_l{layer}" + "_reverse" * direction
+        names = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if self.bias else ()))
+        weights = [getattr(self, name + suffix).unsqueeze(0) for name in names]
+        weights += [None] * (4 - len(weights))
+        keep = 1 - self._thresholds.double() / LEVELS
+        if self.training:
+            thresholds, scale = self._thresholds, torch.where(self._inverted, 1 / keep, 1)
+        else:
+            thresholds, scale = self._thresholds * 0, torch.where(self._inverted, 1, keep)
+        h, c = scan(
+            f"{self.mode[:4].lower().rstrip('_')}_{self.activation}",
+            x.unsqueeze(0),
+            *(v.unsqueeze(0) for v in first),
+            *([] if self.mode == "LSTM" else [None]),
+            *weights,
+            thresholds.unsqueeze(0),
+            scale.unsqueeze(0),
+            self._per_step.unsqueeze(0),
+            seed.view(1),
+            None if lengths is None else lengths.unsqueeze(0),
+            layer,
+            direction,
+        )
+        return (h.squeeze(0), c.squeeze(0)) if self.mode == "LSTM" else (h.squeeze(0),)
+
+    def _as_steps(self, input):
+        """(T, B, I), and (B,) lengths of a PackedSequence, rows in the caller's order."""
+        if isinstance(input, PackedSequence):
+            x, lengths = pad_packed_sequence(input)
+            return x, lengths.to(x.device)
+        if input.dim() not in (2, 3):
+            raise ValueError(f"input has {input.dim()} dimensions; give 3, or 2 if it is unbatched")
+        x = input.unsqueeze(1) if input.dim() == 2 else input
+        x = x.transpose(0, 1) if self.batch_first and input.dim() == 3 else x
+        if not x.shape[0]:
+            raise RuntimeError(
+                f"input of shape {tuple(input.shape)} has no time step; give 1 or more"
+            )
+        return x, None
+
+    def _initial_states(self, input, x, hx) -> tuple[Tensor, ...]:
+        """h0, and c0 for an LSTM, each (layers * directions, B, H); zeros where not given."""
+        kinds = 2 if self.mode == "LSTM" else 1
+        if hx is None:
+            slots = self.num_layers * (1 + self.bidirectional)
+            hx = (x.new_zeros(slots, x.shape[1], self.hidden_size),) * kinds
+        else:
+            hx = hx if kinds == 2 else (hx,)
+            expected = 2 if _unbatched(input) else 3
+            if any(v.dim() != expected for v in hx):
+                raise RuntimeError(
+                    f"initial states have {[v.dim() for v in hx]} dimensions; "
+                    f"this input takes states of {expected}"
+                )
+            hx = tuple(v.unsqueeze(1) for v in hx) if _unbatched(input) else tuple(hx)
+        steps_first = x.transpose(0, 1) if self.batch_first else x
+        self.check_forward_args(steps_first, hx if kinds == 2 else hx[0], None)
+        return hx
+
+    def _as_output(self, x, input, lengths):
+        if isinstance(input, PackedSequence):
+            order = input.sorted_indices
+            if order is not None:
+                x, lengths = x[:, order], lengths[order]
+            return input._replace(data=pack_padded_sequence(x, lengths.cpu()).data)
+        if _unbatched(input):
+            return x.squeeze(1)
+        return x.transpose(0, 1) if self.batch_first else x
+
+
+def _unbatched(input: Tensor | PackedSequence) -> bool:
+    return not isinstance(input, PackedSequence) and input.dim() == 2
+
+
+def _reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """(T, B, N) backwards in time; each row within its own length."""
+    if lengths is None:
+        return x.flip(0)
+    t = torch.arange(x.shape[0], device=x.device)[:, None]
+    return x.gather(0, torch.where(t < lengths, lengths - 1 - t, t)[..., None].expand_as(x))
+
+
+def _in_transform() -> bool:
+    """Inside a torch.func transform, where torch.nn's own operator has no batching rule."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _refuse_projection(proj_size: int) -> None:
+    if proj_size:
+        raise ValueError(
+            f"proj_size={proj_size} is not supported: the paper's cells have no projection; "
+            "leave it out and put a torch.nn.Linear behind the layer"
+        )
+
+
+class LSTM(_Recurrent, nn.LSTM):
+    r"""torch.nn.LSTM with recurrent dropout at any of three sites, Eqs. 4-9.
+
+    .. math::
+
+        a_t &= W x_t + U (m^h_t * h_{t-1}) + b \\
+        i_t, f_t, o_t &= \sigma(a_t), \quad g_t = f(a_t) \\
+        c_t &= m^c_t * (f_t * c_{t-1} + i_t * (m^u_t * g_t)) \\
+        h_t &= o_t * f(c_t)
+
+    Shapes, initial states, ``state_dict`` and PackedSequence are torch.nn's. With no active
+    recurrent dropout it runs torch.nn's own operator.
+
+    Args:
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
+            dtype: as for torch.nn.LSTM; ``dropout`` acts between layers.
+        recurrent_dropout: sites, rates, sampling and scaling; none by default.
+        activation: f above, ``"tanh"`` or ``"relu"``.
+        proj_size: not supported.
+
+    Raises:
+        TypeError: ``recurrent_dropout`` is not a RecurrentDropout.
+        ValueError: ``activation`` is unknown, or ``proj_size`` is not 0.
+
+    >>> drop = RecurrentDropout.semeniuta(0.25, per="step")
+    >>> lstm = LSTM(10, 20, recurrent_dropout=drop)
+    >>> x = torch.randn(35, 32, 10)  # (T, B, I)
+    >>> out, (h, c) = lstm(x)
+    >>> out.shape, h.shape, c.shape
+    (torch.Size([35, 32, 20]), torch.Size([1, 32, 20]), torch.Size([1, 32, 20]))
+    >>> isinstance(lstm, torch.nn.LSTM)
+    True
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        recurrent_dropout: RecurrentDropout | None = None,
+        activation: str = "tanh",
+        proj_size: int = 0,
+        device=None,
+        dtype=None,
+    ):
+        _refuse_projection(proj_size)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            device=device, dtype=dtype,
+        )  # fmt: skip
+        self._set_up(recurrent_dropout, activation)
+
+
+class GRU(_Recurrent, nn.GRU):
+    r"""torch.nn.GRU with recurrent dropout at any of three sites.
+
+    .. math::
+
+        r_t, z_t &= \sigma(W x_t + b + U (m^h_t * h_{t-1}) + b') \\
+        n_t &= f(W_n x_t + b_n + r_t * (U_n (m^h_t * h_{t-1}) + b'_n)) \\
+        h_t &= m^c_t * ((1 - z_t) * (m^u_t * n_t) + z_t * h_{t-1})
+
+    torch.nn's z keeps the old state, where the paper's lets the new one in. Arguments and errors
+    as for :class:`LSTM`.
+
+    >>> gru = GRU(10, 20, recurrent_dropout=RecurrentDropout.semeniuta(0.5))
+    >>> out, h = gru(torch.randn(35, 32, 10))
+    >>> out.shape, h.shape
+    (torch.Size([35, 32, 20]), torch.Size([1, 32, 20]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        recurrent_dropout: RecurrentDropout | None = None,
+        activation: str = "tanh",
+        proj_size: int = 0,
+        device=None,
+        dtype=None,
+    ):
+        _refuse_projection(proj_size)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            device=device, dtype=dtype,
+        )  # fmt: skip
+        self._set_up(recurrent_dropout, activation)
+
+
+class RNN(_Recurrent, nn.RNN):
+    r"""torch.nn.RNN with dropout on the hidden state, Eq. 2.
+
+    .. math:: h_t = f(W x_t + b + U (m^h_t * h_{t-1}) + b')
+
+    A vanilla RNN has neither an update nor a cell of its own: only ``hidden`` may be dropped.
+
+    Args:
+        nonlinearity: f above, ``"tanh"`` or ``"relu"``; the other arguments as for :class:`LSTM`.
+
+    Raises:
+        ValueError: an ``update`` or ``cell`` rate, an unknown ``nonlinearity``, a ``proj_size``.
+
+    >>> rnn = RNN(10, 20, recurrent_dropout=RecurrentDropout.gal(0.5))
+    >>> rnn(torch.randn(35, 32, 10))[1].shape
+    torch.Size([1, 32, 20])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        recurrent_dropout: RecurrentDropout | None = None,
+        proj_size: int = 0,
+        device=None,
+        dtype=None,
+    ):
+        _refuse_projection(proj_size)
+        super().__init__(
+            input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout,
+            bidirectional, device=device, dtype=dtype,
+        )  # fmt: skip
+        self._set_up(recurrent_dropout, nonlinearity)
+        for site, rate in zip(SITES, self.recurrent_dropout.rates, strict=True):
+            if rate and site != "hidden":
+                raise ValueError(
+                    f"{site}={rate} on an RNN: a vanilla RNN has no {site} to drop; "
+                    "use RecurrentDropout(hidden=...)"
+                )

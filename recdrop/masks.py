@@ -1,0 +1,148 @@
+"""The mask stream: counter-based random bits, so that masks are recomputed and never stored.
+
+A mask bit depends on (seed, layer, direction, site, step, row, unit) and on nothing else: not on
+the device, the order of evaluation, the other replicas or the length of the sequence. The
+generator is Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011):
+
+    key      seed: low 32 bits, high 32 bits
+    counter  unit // 8, row, step, layer << 8 | direction << 4 | site
+
+Each call gives four 32-bit words, that is eight 16-bit slices, least significant half first; unit u
+takes slice u % 8 and is kept where the slice >= round(65536 p).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+SITE_CODES = {"update": 0, "hidden": 1, "cell": 2, "input": 3, "output": 4}
+
+_WORD = 0xFFFFFFFF
+
+
+def philox4x32(counter: tuple[Tensor, ...], key: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Philox 4x32-10 on tensors of int64 that hold 32-bit words, broadcast against each other.
+
+    Args:
+        counter: four int64 tensors of words in [0, 2**32).
+        key: two int64 tensors of words in [0, 2**32).
+
+    Returns:
+        Four int64 tensors of words, of the broadcast shape.
+
+    >>> zero = torch.tensor(0)
+    >>> [f"{int(word):08x}" for word in philox4x32((zero,) * 4, (zero,) * 2)]
+    ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        # The 64-bit products wrap into the sign bit; shift and mask read the right words anyhow.
+        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1, c2, c3 = (
+            (p1 >> 32) & _WORD ^ c1 ^ k0,
+            p1 & _WORD,
+            (p0 >> 32) & _WORD ^ c3 ^ k1,
+            p0 & _WORD,
+        )
+        k0, k1 = (k0 + 0x9E3779B9) & _WORD, (k1 + 0xBB67AE85) & _WORD
+    return c0, c1, c2, c3
+
+
+def _key(seed: Tensor) -> tuple[Tensor, Tensor]:
+    return seed & _WORD, (seed >> 32) & _WORD
+
+
+def kept(
+    seeds: Tensor,
+    threshold: int | Tensor,
+    site: str,
+    steps: int,
+    rows: int,
+    units: int,
+    layer: int = 0,
+    direction: int = 0,
+) -> Tensor:
+    """Which units stay, for R independent seeds.
+
+    Args:
+        seeds: (R,) int64, one 64-bit seed per replica.
+        threshold: ``round(65536 p)``, one for all or (R,) int64.
+        site: ``"update"``, ``"hidden"``, ``"cell"``, ``"input"`` or ``"output"``.
+        steps: time steps; a per-sequence mask is the mask of step 0 alone.
+        rows: rows of the batch.
+        units: units of the layer.
+
+    Returns:
+        (R, steps, rows, units) bool.
+
+    >>> kept(torch.tensor([7]), 32768, "update", steps=1, rows=1, units=8).int().flatten().tolist()
+    [0, 1, 1, 1, 1, 0, 1, 0]
+    """
+    site_word = layer << 8 | direction << 4 | SITE_CODES[site]
+
+    def index(n: int) -> Tensor:
+        return torch.arange(n, device=seeds.device)
+
+    counter = (
+        index(-(-units // 8)),  # (units / 8)
+        index(rows)[:, None],  # (rows, 1)
+        index(steps)[:, None, None],  # (steps, 1, 1)
+        torch.tensor(site_word, device=seeds.device),
+    )
+    words = philox4x32(counter, _key(seeds.view(-1, 1, 1, 1)))
+    slices = [half for word in words for half in (word & 0xFFFF, word >> 16)]
+    bits = torch.stack(slices, -1).flatten(-2)[..., :units]  # (R, steps, rows, units)
+    if isinstance(threshold, Tensor):
+        threshold = threshold.view(-1, 1, 1, 1)
+    return bits >= threshold
+
+
+_seeding: ContextVar["_Seeding | None"] = ContextVar("recdrop_seeding", default=None)
+
+
+class _Seeding:
+    def __init__(self, seed: Tensor):
+        self.seed, self.calls = seed, 0
+
+    def next(self) -> Tensor:
+        """A fresh seed for each module called: Philox of (number of the call) under the seed."""
+        zero = torch.zeros((), dtype=torch.int64, device=self.seed.device)
+        low, high, _, _ = philox4x32(
+            (zero + self.calls, zero, zero, zero - 1 & _WORD), _key(self.seed)
+        )
+        self.calls += 1
+        return high << 32 | low
+
+
+@contextmanager
+def seeding(seed: Tensor) -> Iterator[None]:
+    """Inside, modules derive their seeds from ``seed`` and not from torch's default generator.
+
+    This is how a table of networks gives each replica masks of its own: ``seed`` may be the
+    batched tensor of a ``torch.vmap``.
+
+    Args:
+        seed: () int64.
+    """
+    token = _seeding.set(_Seeding(seed))
+    try:
+        yield
+    finally:
+        _seeding.reset(token)
+
+
+def is_seeded() -> bool:
+    """Whether a :func:`seeding` surrounds the caller."""
+    return _seeding.get() is not None
+
+
+def next_seed(device: torch.device | str = "cpu") -> Tensor:
+    """The 64-bit seed of one forward pass, () int64: one draw from torch's default CPU generator,
+    or the next of the surrounding :func:`seeding`."""
+    if (current := _seeding.get()) is not None:
+        return current.next()
+    return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64).to(device)
