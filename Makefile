@@ -1,0 +1,75 @@
+# Everything the project does, from an empty clone. Works with GNU make 3.81 and the BSD tools,
+# that is, on macOS as well as on Linux.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+CHAPTERS := 01_recurrent_dropout 02_memory_loss 03_word_language_model
+RESULTS := runs/results
+# What a notebook writes to stderr, its progress bar that is, appears in the terminal as it is drawn.
+PAPERMILL := $(BIN)/papermill --kernel python3 --no-progress-bar --stderr-file -
+# The committed notebooks are executed already, so the build needs neither a kernel nor a network.
+SPHINX := $(BIN)/sphinx-build -W --keep-going -q -c book . book/_build/html
+
+.DEFAULT_GOAL := help
+.PHONY: help env book book-html test notebooks lab clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+env: $(STAMP) ## Install everything into .venv; does nothing where it is up to date
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "recdrop needs Python 3.11 or newer, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)." \
+	         "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e '.[study,book,test]'
+	@touch $@
+
+# Training resumes: what runs/results holds already is read and not trained again, so that an
+# interrupted `make book` goes on where it stopped. FRESH=1 begins anew.
+book: env ## Train the chapters' networks live, show the results, build the book (FRESH=1: anew)
+	@if [ "$(FRESH)" = 1 ]; then rm -rf $(RESULTS); fi
+	@if [ -n "$$(ls $(RESULTS) 2>/dev/null)" ]; then \
+	    echo "Finished runs in $(RESULTS) are read; to train all anew: make book FRESH=1"; fi
+	@mkdir -p $(RESULTS)
+	@set -e; for name in $(CHAPTERS); do \
+	    echo "== notebooks/$$name.ipynb"; \
+	    $(PAPERMILL) -p profile quick -p results_dir $(RESULTS) \
+	        notebooks/$$name.ipynb runs/$$name.ipynb; \
+	done
+	@$(BIN)/recdrop results --table 1 --results-dir $(RESULTS)
+	@$(BIN)/recdrop results --table 2 --results-dir $(RESULTS)
+	@$(MAKE) --no-print-directory book-html
+
+book-html: env ## Build the book from the committed notebooks
+	@$(SPHINX)
+	@$(BIN)/python -c 'from pathlib import Path; \
+	    print("The book:", Path("book/_build/html/book/index.html").resolve().as_uri())'
+
+# The book first, so that the last lines are the tests' own.
+test: env ## Check style, build the book strictly, run all tests, re-execute the notebooks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(SPHINX)
+	$(BIN)/pytest --doctest-modules --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg \
+	    tests recdrop notebooks
+
+# By way of runs/, so that a notebook that fails leaves the committed one as it was.
+notebooks: env ## Execute the committed notebooks anew, in place and in canonical form
+	@mkdir -p runs/notebooks
+	@set -e; for source in notebooks/*.ipynb; do \
+	    executed=runs/$$source; \
+	    $(PAPERMILL) $$source $$executed; \
+	    $(BIN)/python tools/canonicalise.py $$executed; \
+	    cp $$executed $$source; \
+	done
+
+lab: env ## Open JupyterLab at the notebooks
+	$(BIN)/jupyter-lab notebooks
+
+clean: ## Remove all that was built or trained here, but not .venv
+	rm -rf runs book/_build build .pytest_cache .ruff_cache .hypothesis .coverage
+	find recdrop tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,65 @@
+"""The book: https://www.sphinx-doc.org with MyST. `make book-html` builds it without a network.
+
+The source directory is the repository root, so that notebooks keep their paths in the launch
+buttons: sphinx-build -c book . book/_build/html
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+repository_url = "https://github.com/recdrop/recdrop"
+
+project = "recdrop"
+author = "the recdrop authors"
+copyright = f"2026, {author}"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_external_toc",
+    "sphinx_togglebutton",
+    "sphinxcontrib.bibtex",
+]
+include_patterns = ["book/**", "notebooks/**"]
+exclude_patterns = ["book/_build", "**/.ipynb_checkpoints"]
+external_toc_path = "book/_toc.yml"
+bibtex_bibfiles = ["references.bib"]
+bibtex_reference_style = "author_year"
+
+myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+numfig = True
+
+# Notebooks are committed executed: what the book shows is what was reviewed.
+nb_execution_mode = "off"
+nb_merge_streams = True
+# Without this, a page with a widget loads require.js and the widgets' code from a CDN.
+nb_ipywidgets_js = {}
+
+# One file that holds all of MathJax, so that readers' browsers ask no CDN for it. We take it from
+# the package directly: enabled as an extension, the package copies 24 MB to show the same.
+mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static/mathjax"
+mathjax_path = "tex-svg-full.js"
+
+html_theme = "sphinx_book_theme"
+html_title = "recdrop"
+html_favicon = "_static/favicon.svg"
+html_static_path = ["_static", str(mathjax / mathjax_path)]
+html_css_files = ["custom.css"]
+html_context = {"default_mode": "auto"}  # unset, the theme complains in the console of every page
+html_theme_options = {
+    "repository_url": repository_url,
+    "repository_branch": "main",
+    "path_to_docs": "",
+    "use_repository_button": True,
+    "use_issues_button": True,
+    "use_download_button": True,
+    "navbar_persistent": [],  # the search field stands in the sidebar already
+    # Binder installs environment.yml; elsewhere the notebooks would not find recdrop.
+    "launch_buttons": {
+        "notebook_interface": "jupyterlab",
+        "binderhub_url": "https://mybinder.org",
+    },
+}

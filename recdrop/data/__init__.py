@@ -1,0 +1,1 @@
+"""Corpora: where they come from, how they are checked, and what they hold."""

@@ -1,0 +1,1 @@
+"""The study: conditions, their training as tables of networks, and the files of their results."""

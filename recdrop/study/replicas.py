@@ -1,0 +1,151 @@
+"""R networks of one architecture, trained as one program.
+
+Parameters are stacked, (R, ...); the networks' ordinary definition is mapped over them with
+torch.vmap, where one recurrent layer becomes one call of the scan with R replicas.
+"""
+
+import copy
+import hashlib
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+
+from recdrop import masks
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+class Replicas:
+    """A table of networks with an optimiser in which no network touches another.
+
+    Args:
+        networks: R networks that differ in their numbers alone: weights, rates, samplings.
+        names: R names; a network's masks depend on its name and the number of its update.
+        seeds: R seeds, for tasks that draw data.
+        optimiser: ``"sgd"`` or ``"adam"``.
+        lr: learning rate, kept for each network apart in ``self.lr`` (R,).
+        clip: largest L2 norm of a network's gradient; larger ones are scaled down to it.
+    """
+
+    def __init__(
+        self,
+        networks: list[nn.Module],
+        names: list[str],
+        seeds: list[int],
+        optimiser: str,
+        lr: float,
+        clip: float,
+    ):
+        if optimiser not in ("sgd", "adam"):
+            raise ValueError(f"optimiser={optimiser!r} is unknown; choose 'sgd' or 'adam'")
+        self.names, self.seeds, self.optimiser, self.clip = (
+            list(names),
+            list(seeds),
+            optimiser,
+            clip,
+        )
+        self.network = copy.deepcopy(networks[0])
+        parameters, self.buffers = stack_module_state(networks)
+        self.parameters = {k: v.detach().clone().requires_grad_() for k, v in parameters.items()}
+        self.lr = torch.full((len(names),), float(lr))
+        self.alive = torch.ones(len(names), dtype=torch.bool)
+        self.updates = 0
+        self.moments = {
+            f"{order} {k}": torch.zeros_like(v, requires_grad=False)
+            for k, v in self.parameters.items()
+            for order in (1, 2)
+            if optimiser == "adam"
+        }
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def train(self, mode: bool = True) -> "Replicas":
+        self.network.train(mode)
+        return self
+
+    def __call__(self, *args, in_dims=0):
+        """Each network on its own arguments (``in_dims`` 0) or on shared ones (None).
+
+        Results have R in front. As in torch.vmap, ``in_dims`` is one for all arguments or a tuple.
+        """
+        dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
+        seeds = torch.tensor([_hash(name, self.updates) for name in self.names])
+
+        def one(parameters, buffers, seed, *args):
+            with masks.seeding(seed):
+                return functional_call(self.network, (parameters, buffers), args)
+
+        return torch.vmap(one, (0, 0, 0, *dims))(self.parameters, self.buffers, seeds, *args)
+
+    def update(self, losses: Tensor) -> None:
+        """One step of every network on its own loss (R,).
+
+        A network whose loss or gradient is no longer finite is frozen as it stands.
+        """
+        losses.sum().backward()
+        with torch.no_grad():
+            grads = {k: v.grad for k, v in self.parameters.items()}
+            norm = sum(g.flatten(1).square().sum(1) for g in grads.values()).sqrt()
+            self.alive &= losses.isfinite() & norm.isfinite()
+            scale = (self.clip / norm).clamp(max=1)
+            self.updates += 1
+            for k, parameter in self.parameters.items():
+                over = (-1, *[1] * (parameter.dim() - 1))
+                grad = torch.where(self.alive.view(over), grads[k] * scale.view(over), 0)
+                step = self._adam(k, grad) if self.optimiser == "adam" else grad
+                parameter -= torch.where(self.alive, self.lr, 0).view(over) * step
+                parameter.grad = None
+
+    def _adam(self, name: str, grad: Tensor) -> Tensor:
+        """Kingma and Ba (2015), Algorithm 1, without the learning rate."""
+        first, second = self.moments[f"1 {name}"], self.moments[f"2 {name}"]
+        first.lerp_(grad, 1 - BETAS[0])
+        second.lerp_(grad * grad, 1 - BETAS[1])
+        unbiased = [1 - beta**self.updates for beta in BETAS]
+        return (first / unbiased[0]) / ((second / unbiased[1]).sqrt() + EPSILON)
+
+    def keep(self, which: list[int]) -> None:
+        """Go on with these networks alone."""
+        index = torch.tensor(which, dtype=torch.int64)
+        self.names, self.seeds = [self.names[i] for i in which], [self.seeds[i] for i in which]
+        self.parameters = {
+            k: v.detach()[index].requires_grad_() for k, v in self.parameters.items()
+        }
+        self.buffers = {k: v[index] for k, v in self.buffers.items()}
+        self.moments = {k: v[index] for k, v in self.moments.items()}
+        self.lr, self.alive = self.lr[index], self.alive[index]
+
+    def weights(self, i: int) -> dict[str, Tensor]:
+        """The state_dict of network i."""
+        return {k: v.detach()[i].clone() for k, v in self.parameters.items()}
+
+    def state_dict(self) -> dict:
+        """All that training changes."""
+        return {
+            "names": self.names,
+            "parameters": {k: v.detach() for k, v in self.parameters.items()},
+            "moments": self.moments,
+            "lr": self.lr,
+            "alive": self.alive,
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take up where :meth:`state_dict` was called; networks that had left are left out.
+
+        Raises:
+            ValueError: the state holds a network that this table does not.
+        """
+        if unknown := set(state["names"]) - set(self.names):
+            raise ValueError(f"the checkpoint holds networks this table does not: {unknown}")
+        self.keep([self.names.index(name) for name in state["names"]])
+        self.parameters = {k: v.requires_grad_() for k, v in state["parameters"].items()}
+        self.moments, self.lr, self.alive = state["moments"], state["lr"], state["alive"]
+        self.updates = state["updates"]
+
+
+def _hash(name: str, number: int) -> int:
+    digest = hashlib.blake2b(f"{name} {number}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)

@@ -1,0 +1,142 @@
+"""Result files: one JSON manifest for each finished network, and the tables read from them."""
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recdrop.study.conditions import Condition
+
+SCHEMA = 1
+ROOT = Path(__file__).resolve().parents[2]
+"""The project's root in a checkout; relative folders given by a user start here."""
+
+
+def from_root(path: str | os.PathLike) -> Path:
+    """A path as a notebook, papermill or a terminal means it: relative to the project's root."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() or not (ROOT / "pyproject.toml").exists() else ROOT / path
+
+
+def writable(folder: str | os.PathLike) -> Path:
+    """The folder, created and tried.
+
+    Raises:
+        OSError: it cannot be written to; before a run, and not after it.
+    """
+    folder = from_root(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"results folder {str(folder)!r} cannot be written to ({error.strerror}); "
+            "give another results_dir or mend its permissions"
+        ) from error
+    return folder
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its name once it is whole and on disk."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write(folder: Path, condition: Condition, **content) -> dict:
+    """Write a network's manifest; it is there whole or not at all."""
+    manifest = {
+        "schema": SCHEMA,
+        "name": condition.name,
+        "condition": asdict(condition),
+        "protocol": condition.settings["protocol"],
+        **content,
+        "made_with": provenance(),
+    }
+    with atomic(folder / f"{condition.name}.json") as part:
+        part.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return manifest
+
+
+def read(folder: str | os.PathLike, condition: Condition) -> dict | None:
+    """A condition's manifest, or None where there is none."""
+    path = from_root(folder) / f"{condition.name}.json"
+    return _load(path) if path.exists() else None
+
+
+def read_all(folder: str | os.PathLike, task: str | None = None) -> list[dict]:
+    """Every manifest in a folder, in the order of names."""
+    found = [_load(path) for path in sorted(from_root(folder).glob("*.json"))]
+    return [m for m in found if task in (None, m["condition"]["task"])]
+
+
+def _load(path: Path) -> dict:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["schema"] != SCHEMA:
+            raise ValueError(f"schema {manifest['schema']}")
+        return manifest
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a result of this version ({error}); "
+            "move it away and run its notebook again to make it anew"
+        ) from error
+
+
+def save_weights(folder: Path, condition: Condition, weights: dict[str, torch.Tensor]) -> None:
+    """Keep a small network beside its manifest, as NumPy arrays."""
+    with atomic(folder / f"{condition.name}.npz") as part, open(part, "wb") as file:
+        np.savez_compressed(file, **{k: v.numpy().astype(np.float32) for k, v in weights.items()})
+
+
+def load_weights(folder: str | os.PathLike, condition: Condition) -> dict[str, torch.Tensor]:
+    """The weights beside a manifest.
+
+    Raises:
+        FileNotFoundError: this network's weights were not kept.
+    """
+    path = from_root(folder) / f"{condition.name}.npz"
+    if not path.exists():
+        raise FileNotFoundError(f"no weights at {path}; train the condition again with fresh=True")
+    with np.load(path, allow_pickle=False) as arrays:
+        return {k: torch.from_numpy(arrays[k]) for k in arrays.files}
+
+
+def provenance() -> dict:
+    """Package and torch versions, device, and the commit of a checkout."""
+    import recdrop
+
+    return {
+        "recdrop": recdrop.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": "cpu",
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,131 @@
+"""Temporal Order, Sec. 4.1 and Table 1: can a network keep two symbols in memory?"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recdrop.data.temporal_order import CLASSES, SYMBOLS, sequences
+from recdrop.dropout import RecurrentDropout
+from recdrop.layers import LSTM
+
+PROFILES = {
+    "paper": dict(
+        protocol="paper", hidden=256, optimiser="sgd", lr=0.1, clip=5.0, init=0.05,
+        batch=32, batches=200, epochs=5000, test=10_000, solved=0.999,
+    ),
+    "quick": dict(
+        protocol="quick", hidden=32, optimiser="adam", lr=3e-3, clip=5.0, init=None,
+        batch=32, batches=200, epochs=20, test=2000, solved=0.99,
+    ),
+    "smoke": dict(
+        protocol="smoke", hidden=8, optimiser="adam", lr=1e-2, clip=5.0, init=None,
+        batch=16, batches=5, epochs=2, test=100, solved=0.99,
+    ),
+}  # fmt: skip
+
+IN_A_ROW = 3
+"""So many evaluations above ``solved`` end a network's training."""
+
+
+class Classifier(nn.Module):
+    """An LSTM over one-hot symbols; the class is read from its last state.
+
+    >>> Classifier(16)(torch.zeros(15, 32, dtype=torch.int64)).shape  # (T, B) -> (B, 4)
+    torch.Size([32, 4])
+    """
+
+    def __init__(self, hidden: int, recurrent_dropout: RecurrentDropout | None = None):
+        super().__init__()
+        self.lstm = LSTM(len(SYMBOLS), hidden, recurrent_dropout=recurrent_dropout)
+        self.readout = nn.Linear(hidden, len(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, _ = self.lstm(self.one_hot(x))  # (T, B, 4) -> (T, B, H)
+        return self.readout(out[-1])
+
+    def one_hot(self, x: Tensor) -> Tensor:
+        return torch.eye(len(SYMBOLS), dtype=self.readout.weight.dtype, device=x.device)[x]
+
+
+class TemporalOrder:
+    """The task at one length and profile: see PROFILES for what a profile fixes."""
+
+    name, label = "temporal_order", "Temporal Order"
+
+    def __init__(self, profile: str = "quick", length: int = 15):
+        self.settings = {**PROFILES[profile], "length": length}
+        self.updates_per_epoch = self.settings["batches"]
+        self.keeps_weights = self.settings["hidden"] <= 64  # small enough to lie in the repository
+        self.data = {"corpus": "Temporal Order, drawn afresh in each epoch"}
+
+    def network(self, recurrent_dropout: RecurrentDropout, forward: bool, seed: int) -> Classifier:
+        """A network whose initial weights depend on ``seed`` alone."""
+        if forward:
+            raise ValueError("forward=True: Table 1 has no forward dropout; use forward=False")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = Classifier(self.settings["hidden"], recurrent_dropout)
+            if (bound := self.settings["init"]) is not None:
+                for parameter in network.parameters():
+                    nn.init.uniform_(parameter, -bound, bound)
+        return network
+
+    def train_epoch(self, table, epoch: int, tick=lambda **_: None) -> dict[str, Tensor]:
+        """200 fresh batches, the same for all networks of a seed. (R,) loss and accuracy."""
+        loss = accuracy = 0.0
+        s = self.settings
+        x, y = self._draw(table.seeds, s["batches"] * s["batch"], f"train {epoch}")
+        batches = zip(x.split(s["batch"], 2), y.split(s["batch"], 1), strict=True)
+        for n, (batch, target) in enumerate(batches, 1):
+            logits = table(batch)  # (R, T, B) -> (R, B, 4)
+            losses = _cross_entropy(logits, target)
+            table.update(losses)
+            loss, accuracy = loss + losses.detach(), accuracy + _accuracy(logits, target)
+            tick(loss=loss.mean() / n, accuracy=accuracy.mean() / n)
+        return {"loss": loss / n, "train": accuracy / n}
+
+    @torch.no_grad()
+    def evaluate(self, table) -> dict[str, Tensor]:
+        """(R,) accuracy over the test sequences."""
+        x, y = self._draw(table.seeds, self.settings["test"], "test")
+        parts = [_accuracy(table(a), b) * b.shape[1] for a, b in zip(
+            x.split(1000, 2), y.split(1000, 1), strict=True)]  # fmt: skip
+        return {"test": sum(parts) / self.settings["test"]}
+
+    def is_finished(self, curve: list[dict], recurrent_dropout: RecurrentDropout) -> bool:
+        """Solved three evaluations in a row; Moon's test accuracy may never follow its training."""
+        watched = ("train",) if recurrent_dropout.cell else ("train", "test")
+        last = curve[-IN_A_ROW:]
+        return len(last) == IN_A_ROW and all(
+            e[k] > self.settings["solved"] for e in last for k in watched
+        )
+
+    def next_lr(self, curve: list[dict], lr: float) -> float:
+        return lr
+
+    def _draw(self, seeds: list[int], count: int, purpose: str) -> tuple[Tensor, Tensor]:
+        """(R, T, count), (R, count): drawn once for each distinct seed."""
+        drawn = {
+            seed: sequences(count, self.settings["length"], _generator(f"{purpose} {seed}"))
+            for seed in set(seeds)
+        }
+        x, y = zip(*(drawn[seed] for seed in seeds), strict=True)
+        return torch.stack(x), torch.stack(y)
+
+
+def _generator(text: str) -> torch.Generator:
+    """Random numbers that depend on a text alone, so that a resumed run draws the same."""
+    return torch.Generator().manual_seed(int.from_bytes(text.encode()) % (2**63 - 25))
+
+
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """(R, B, 4), (R, B) -> (R,) mean over the batch."""
+    return (
+        F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
+        .view(target.shape)
+        .mean(1)
+    )
+
+
+def _accuracy(logits: Tensor, target: Tensor) -> Tensor:
+    return (logits.argmax(-1) == target).float().mean(1)
