@@ -24,7 +24,8 @@ def threshold(rate: float, name: str = "rate") -> int:
 
     Raises:
         TypeError: ``rate`` is not a real number.
-        ValueError: ``rate`` lies outside [0, 1) or rounds to 1 at a resolution of 1/65536.
+        ValueError: ``rate`` lies outside [0, 1), or rounds to 1, or from above to 0, at the
+            resolution of 1/65536.
     """
     if isinstance(rate, bool) or not isinstance(rate, Real):
         raise TypeError(f"{name}={rate!r} is not a number; give a dropout rate such as 0.25")
@@ -35,6 +36,11 @@ def threshold(rate: float, name: str = "rate") -> int:
         raise ValueError(
             f"{name}={rate!r} rounds to 1 at the resolution of 1/65536 and would drop every unit; "
             f"the largest rate is {1 - 1 / LEVELS:.6f}"
+        )
+    if rate and not level:
+        raise ValueError(
+            f"{name}={rate!r} rounds to 0 at the resolution of 1/65536 and would drop nothing; "
+            f"give 0, or at least {1 / LEVELS:.6f}"
         )
     return level
 
@@ -66,7 +72,8 @@ class RecurrentDropout:
 
     Raises:
         TypeError: a rate is not a number, or ``per`` neither a string nor a dict.
-        ValueError: a rate lies outside [0, 1) or rounds to 1; unknown ``per``, site or ``scaling``.
+        ValueError: a rate lies outside [0, 1) or cannot be told from 0 or 1 there; unknown ``per``,
+            site or ``scaling``.
 
     >>> RecurrentDropout(update=0.25)
     RecurrentDropout(update=0.25, per='step')
@@ -93,7 +100,7 @@ class RecurrentDropout:
             raise ValueError(f"scaling={scaling!r} is unknown; choose one of {SCALINGS}")
         # A frozen dataclass assigns through object.__setattr__.
         object.__setattr__(self, "rates", tuple(float(rate) for rate in rates))
-        object.__setattr__(self, "samplings", _samplings(per))
+        object.__setattr__(self, "samplings", _samplings(per, rates))
         object.__setattr__(self, "scaling", scaling)
 
     @classmethod
@@ -165,7 +172,7 @@ class RecurrentDropout:
     def per(self) -> Sampling | dict[str, Sampling]:
         """One sampling for all dropped sites, or a dict by dropped site where they differ."""
         dropped = {s: p for s, p, r in zip(SITES, self.samplings, self.rates, strict=True) if r}
-        used = set(dropped.values() or self.samplings)
+        used = set(dropped.values()) or {"step"}
         return used.pop() if len(used) == 1 else dropped
 
     @property
@@ -197,8 +204,11 @@ class RecurrentDropout:
         return (1.0, 1.0, 1.0) if training else keep
 
 
-def _samplings(per: Sampling | Mapping[str, Sampling]) -> tuple[Sampling, Sampling, Sampling]:
-    """One sampling by site, from a string for all or a dict by site."""
+def _samplings(per: Sampling | Mapping[str, Sampling], rates: tuple) -> tuple[Sampling, ...]:
+    """One sampling by site, from a string for all or a dict by site.
+
+    Where a site drops nothing its sampling means nothing: "step" then, so that equal is equal.
+    """
     if isinstance(per, str):
         per = dict.fromkeys(SITES, per)
     elif not isinstance(per, Mapping):
@@ -208,4 +218,6 @@ def _samplings(per: Sampling | Mapping[str, Sampling]) -> tuple[Sampling, Sampli
             raise ValueError(f"per names the unknown site {site!r}; the sites are {SITES}")
         if sampling not in SAMPLINGS:
             raise ValueError(f"per={sampling!r} is unknown; choose one of {SAMPLINGS}")
-    return tuple(per.get(site, "step") for site in SITES)
+    return tuple(
+        per.get(site, "step") if rate else "step" for site, rate in zip(SITES, rates, strict=True)
+    )

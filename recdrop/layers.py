@@ -38,6 +38,12 @@ class Dropout(nn.Module):
         self.p, self.site = p, site
         self.register_buffer("threshold", torch.tensor(threshold(p, "p")), persistent=False)
 
+    def _apply(self, fn, recurse=True):
+        """The buffer is in no state_dict: make it anew, or ``to_empty`` would leave it random."""
+        super()._apply(fn, recurse)
+        self.threshold = torch.tensor(threshold(self.p, "p"), device=self.threshold.device)
+        return self
+
     def forward(self, input: Tensor) -> Tensor:
         """Training: masked and scaled by 1/(1-p). Evaluation: the input itself."""
         if not self.training:
@@ -52,26 +58,41 @@ def _forward_dropout(x: Tensor, level: Tensor, seed: Tensor, site: str, layer: i
     units = x.shape[-1]
     rows = x.numel() // max(units, 1)
     keep = masks.kept(seed.view(1), level.view(1), site, 1, rows, units, layer).view(x.shape)
-    return x * keep * (LEVELS / (LEVELS - level)).to(x.dtype)
+    return x * keep * (LEVELS / (LEVELS - level).double()).to(x.dtype)
 
 
 class _Recurrent:
     """What LSTM, GRU and RNN share; it stands before the torch.nn class in their bases."""
 
-    recurrent_dropout: RecurrentDropout
-    activation: str
+    _sites = SITES
 
     def _set_up(self, recurrent_dropout: RecurrentDropout | None, activation: str) -> None:
-        drop = RecurrentDropout() if recurrent_dropout is None else recurrent_dropout
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation!r} is unknown; choose 'tanh' or 'relu'")
+        threshold(self.dropout, "dropout")
+        self.activation = activation
+        self.recurrent_dropout = recurrent_dropout
+
+    @property
+    def recurrent_dropout(self) -> RecurrentDropout:
+        """What is dropped inside the recurrence; may be replaced at any time."""
+        return self._recurrent_dropout
+
+    @recurrent_dropout.setter
+    def recurrent_dropout(self, drop: RecurrentDropout | None) -> None:
+        drop = RecurrentDropout() if drop is None else drop
         if not isinstance(drop, RecurrentDropout):
             raise TypeError(
                 f"recurrent_dropout={drop!r} is not a RecurrentDropout; "
                 "give one such as recdrop.RecurrentDropout.semeniuta(0.25)"
             )
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation={activation!r} is unknown; choose 'tanh' or 'relu'")
-        threshold(self.dropout, "dropout")
-        self.recurrent_dropout, self.activation = drop, activation
+        for site, rate in zip(SITES, drop.rates, strict=True):
+            if rate and site not in self._sites:
+                raise ValueError(
+                    f"{site}={rate} on an RNN: a vanilla RNN has no {site} to drop; "
+                    "use RecurrentDropout(hidden=...)"
+                )
+        self._recurrent_dropout = drop
         # As buffers, so that torch.func.stack_module_state gives each replica dropout of its own.
         for name, value in (
             ("_thresholds", drop.thresholds),
@@ -80,6 +101,12 @@ class _Recurrent:
         ):
             value = torch.tensor(value, device=self.weight_ih_l0.device)
             self.register_buffer(name, value, persistent=False)
+
+    def _apply(self, fn, recurse=True):
+        """Buffers that no state_dict holds are made anew: ``to_empty`` would leave them random."""
+        super()._apply(fn, recurse)
+        self.recurrent_dropout = self.recurrent_dropout
+        return self
 
     def extra_repr(self) -> str:
         extra = super().extra_repr()
@@ -362,6 +389,8 @@ class RNN(_Recurrent, nn.RNN):
     torch.Size([1, 32, 20])
     """
 
+    _sites = ("hidden",)
+
     def __init__(
         self,
         input_size: int,
@@ -383,9 +412,3 @@ class RNN(_Recurrent, nn.RNN):
             bidirectional, device=device, dtype=dtype,
         )  # fmt: skip
         self._set_up(recurrent_dropout, nonlinearity)
-        for site, rate in zip(SITES, self.recurrent_dropout.rates, strict=True):
-            if rate and site != "hidden":
-                raise ValueError(
-                    f"{site}={rate} on an RNN: a vanilla RNN has no {site} to drop; "
-                    "use RecurrentDropout(hidden=...)"
-                )

@@ -13,7 +13,6 @@ takes slice u % 8 and is kept where the slice >= round(65536 p).
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -101,12 +100,9 @@ def kept(
     return bits >= threshold
 
 
-_seeding: ContextVar["_Seeding | None"] = ContextVar("recdrop_seeding", default=None)
-
-
 class _Seeding:
     def __init__(self, seed: Tensor):
-        self.seed, self.calls = seed, 0
+        self.seed, self.calls = torch.as_tensor(seed), 0
 
     def next(self) -> Tensor:
         """A fresh seed for each module called: Philox of (number of the call) under the seed."""
@@ -118,8 +114,11 @@ class _Seeding:
         return high << 32 | low
 
 
+_surrounding: list[_Seeding] = []  # a plain list, which torch.compile can follow
+
+
 @contextmanager
-def seeding(seed: Tensor) -> Iterator[None]:
+def seeding(seed: Tensor | int) -> Iterator[None]:
     """Inside, modules derive their seeds from ``seed`` and not from torch's default generator.
 
     This is how a table of networks gives each replica masks of its own: ``seed`` may be the
@@ -128,21 +127,21 @@ def seeding(seed: Tensor) -> Iterator[None]:
     Args:
         seed: () int64.
     """
-    token = _seeding.set(_Seeding(seed))
+    _surrounding.append(_Seeding(seed))
     try:
         yield
     finally:
-        _seeding.reset(token)
+        _surrounding.pop()
 
 
 def is_seeded() -> bool:
     """Whether a :func:`seeding` surrounds the caller."""
-    return _seeding.get() is not None
+    return bool(_surrounding)
 
 
 def next_seed(device: torch.device | str = "cpu") -> Tensor:
     """The 64-bit seed of one forward pass, () int64: one draw from torch's default CPU generator,
     or the next of the surrounding :func:`seeding`."""
-    if (current := _seeding.get()) is not None:
-        return current.next()
+    if _surrounding:
+        return _surrounding[-1].next().to(device)
     return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64).to(device)

@@ -44,7 +44,7 @@ def scan(
         c0: (R, B, H) for an LSTM, else None.
         w_ih: (R, G*H, I) with G gates in torch.nn's order (LSTM i, f, g, o; GRU r, z, n; RNN one).
         w_hh: (R, G*H, H).
-        b_ih, b_hh: (R, G*H) or None.
+        b_ih, b_hh: (R, G*H), or both None.
         thresholds: (R, 3) int64, ``round(65536 p)`` for update, hidden, cell.
         scale: (R, 3), the value of a kept unit by site.
         per_step: (R, 3) bool, whether a site's mask is redrawn at each step.
@@ -115,7 +115,7 @@ def _forward(
     R, T, B, _ = x.shape
     if b_hh is not None and name != "gru":  # only GRU's reset gate needs b_hh apart
         b_ih, b_hh = b_ih + b_hh, None
-    a = cells.linear(x.flatten(1, 2), w_ih, b_ih).view(R, T, B, -1).unbind(1)
+    a = cells.linear(x.flatten(1, 2), w_ih, b_ih).unflatten(1, (T, B)).unbind(1)
     over_time = [None if f is None else f.expand(-1, T, -1, -1).unbind(1) for f in m]
     hs, cs = [], []
     for t in range(T):
@@ -199,4 +199,4 @@ def _(info, in_dims, cell, *args):
         return v.flatten(0, 1)
 
     h, c = scan(cell, *(fold(v, dim) for v, dim in zip(args, in_dims[1:], strict=True)))
-    return (h.unflatten(0, (V, -1)), c.unflatten(0, (V, -1))), (0, 0)
+    return (h.unflatten(0, (V, h.shape[0] // V)), c.unflatten(0, (V, c.shape[0] // V))), (0, 0)

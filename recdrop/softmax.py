@@ -85,7 +85,7 @@ def _(grad, partition, x, weight, bias, target):
 
 
 def _logits(x: Tensor, weight: Tensor, bias: Tensor | None):
-    """(r, rows, logits (rows, V)) over networks and chunks of rows; the logits' memory is reused."""
+    """(r, rows, logits (rows, V)) over networks and chunks of rows; the memory is reused."""
     (R, N, _), V = x.shape, weight.shape[1]
     size = max(1, min(N, CHUNK // V))
     buffer = x.new_empty(size, V)

@@ -19,7 +19,7 @@ def sentence(rng: random.Random, depth: int = 2) -> list[str]:
     """One sentence, with up to ``depth`` relative clauses between subject and verb.
 
     >>> " ".join(sentence(random.Random(3)))
-    'some singers that a bird follows laugh'
+    'these singers laugh'
     """
     plural = rng.random() < 0.5
     words = _noun_phrase(rng, plural)

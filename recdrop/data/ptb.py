@@ -4,12 +4,10 @@ The text is licensed by the Linguistic Data Consortium; this package does not co
 """
 
 import os
-import sys
 from pathlib import Path
 
-from recdrop.data import grammar
 from recdrop.data.corpus import EOS, Corpus, encode
-from recdrop.data.download import CorpusMissing, locate
+from recdrop.data.download import locate
 
 FILES = {
     "ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
@@ -30,21 +28,6 @@ def words(data_dir: str | os.PathLike | None = None, download: bool = True) -> C
     paths = locate("ptb", FILES, urls, LICENCE, data_dir, download)
     splits = {name.split(".")[1]: _words(path) for name, path in paths.items()}
     return encode("Penn Treebank", splits, FILES)
-
-
-def words_or_generated(data_dir: str | os.PathLike | None = None, download: bool = True) -> Corpus:
-    """The Penn Treebank, or where it is not to be had the generated grammar, said aloud.
-
-    A damaged file is an error all the same, and so is a ``data_dir`` without the files.
-    """
-    try:
-        return words(data_dir, download)
-    except CorpusMissing as error:
-        if data_dir:
-            raise
-        print(f"{error}\nGoing on with a small generated grammar instead of the Penn Treebank: "
-              "its figures cannot be compared with the paper's.", file=sys.stderr)  # fmt: skip
-        return grammar.corpus()
 
 
 def _words(path: Path) -> list[str]:

@@ -21,14 +21,14 @@ def sequences(
         generator: random state; torch's default where None.
 
     Returns:
-        x (length, count) int64 with A, B, C, D as 0, 1, 2, 3; y (count,) int64, an index of CLASSES.
+        x (length, count) int64 with A, B, C, D as 0 to 3; y (count,) int64, indices of CLASSES.
 
     Raises:
         ValueError: ``length`` is not a positive multiple of 3, or ``count`` is negative.
 
     >>> x, y = sequences(1, 15, torch.Generator().manual_seed(3))
     >>> "".join(SYMBOLS[s] for s in x[:, 0]), CLASSES[y[0]]
-    ('DDADDCCBCCCCDDD', 'AB')
+    ('CCDDBBCDDDCDDDC', 'BB')
     """
     if length < 3 or length % 3:
         raise ValueError(f"length={length} is not a positive multiple of 3; the paper's are 15, 30")

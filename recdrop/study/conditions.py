@@ -20,7 +20,7 @@ class Condition:
 
     >>> c = Condition("temporal_order", "moon", 0.5, "sequence", settings={"length": 15})
     >>> c.name
-    'temporal_order-moon-0.5-sequence-seed0-0a8b8d7f7a'
+    'temporal_order-moon-0.5-sequence-seed0-efe9f9cdc4'
     >>> c.recurrent_dropout
     RecurrentDropout(cell=0.5, per='sequence', scaling='paper')
     """

@@ -47,13 +47,16 @@ class Replicas:
         )
         self.network = copy.deepcopy(networks[0])
         parameters, self.buffers = stack_module_state(networks)
-        self.parameters = {k: v.detach().clone().requires_grad_() for k, v in parameters.items()}
+        self.trained = [k for k, v in networks[0].named_parameters() if v.requires_grad]
+        self.parameters = {
+            k: v.detach().clone().requires_grad_(k in self.trained) for k, v in parameters.items()
+        }
         self.lr = torch.full((len(names),), float(lr))
         self.alive = torch.ones(len(names), dtype=torch.bool)
         self.updates = 0
         self.moments = {
-            f"{order} {k}": torch.zeros_like(v, requires_grad=False)
-            for k, v in self.parameters.items()
+            f"{order} {k}": torch.zeros_like(self.parameters[k], requires_grad=False)
+            for k in self.trained
             for order in (1, 2)
             if optimiser == "adam"
         }
@@ -86,12 +89,13 @@ class Replicas:
         """
         losses.sum().backward()
         with torch.no_grad():
-            grads = {k: v.grad for k, v in self.parameters.items()}
+            grads = {k: self.parameters[k].grad for k in self.trained}
             norm = sum(g.flatten(1).square().sum(1) for g in grads.values()).sqrt()
             self.alive &= losses.isfinite() & norm.isfinite()
             scale = (self.clip / norm).clamp(max=1)
             self.updates += 1
-            for k, parameter in self.parameters.items():
+            for k in self.trained:
+                parameter = self.parameters[k]
                 over = (-1, *[1] * (parameter.dim() - 1))
                 grad = torch.where(self.alive.view(over), grads[k] * scale.view(over), 0)
                 step = self._adam(k, grad) if self.optimiser == "adam" else grad
@@ -111,7 +115,8 @@ class Replicas:
         index = torch.tensor(which, dtype=torch.int64)
         self.names, self.seeds = [self.names[i] for i in which], [self.seeds[i] for i in which]
         self.parameters = {
-            k: v.detach()[index].requires_grad_() for k, v in self.parameters.items()
+            k: v.detach()[index].requires_grad_(k in self.trained)
+            for k, v in self.parameters.items()
         }
         self.buffers = {k: v[index] for k, v in self.buffers.items()}
         self.moments = {k: v[index] for k, v in self.moments.items()}
@@ -141,7 +146,9 @@ class Replicas:
         if unknown := set(state["names"]) - set(self.names):
             raise ValueError(f"the checkpoint holds networks this table does not: {unknown}")
         self.keep([self.names.index(name) for name in state["names"]])
-        self.parameters = {k: v.requires_grad_() for k, v in state["parameters"].items()}
+        self.parameters = {
+            k: v.requires_grad_(k in self.trained) for k, v in state["parameters"].items()
+        }
         self.moments, self.lr, self.alive = state["moments"], state["lr"], state["alive"]
         self.updates = state["updates"]
 

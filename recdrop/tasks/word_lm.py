@@ -13,6 +13,7 @@ from recdrop.data.corpus import Corpus
 from recdrop.dropout import RecurrentDropout
 from recdrop.layers import LSTM, Dropout
 from recdrop.softmax import linear_cross_entropy
+from recdrop.tasks.initialise import uniform
 
 FORWARD = {"input": 0.2, "output": 0.5}
 """Rates of forward dropout where a condition has it."""
@@ -88,8 +89,8 @@ class WordLanguageModel:
         """Read when first asked for, so that finished results need no corpus."""
         if self._corpus is None:
             s = self.settings
-            whole = grammar.corpus() if s["corpus"] == "generated" else ptb.words_or_generated(
-                self.data_dir)  # fmt: skip
+            generated = s["corpus"] == "generated"
+            whole = grammar.corpus() if generated else ptb.words(self.data_dir)
             self._corpus = whole.part(s["train_tokens"], s["held_out_tokens"])
         return self._corpus
 
@@ -108,14 +109,9 @@ class WordLanguageModel:
     def network(self, recurrent_dropout: RecurrentDropout, forward: bool, seed: int):
         """A network whose initial weights depend on ``seed`` alone, all U(-0.05, 0.05)."""
         s = self.settings
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = LanguageModel(
-                len(self.corpus.vocabulary), s["hidden"], recurrent_dropout, forward
-            )
-            for parameter in network.parameters():
-                nn.init.uniform_(parameter, -s["init"], s["init"])
-        return network
+        words = len(self.corpus.vocabulary)
+        network = LanguageModel(words, s["hidden"], recurrent_dropout, forward)
+        return uniform(network, s["init"], seed)
 
     def train_epoch(self, table, epoch: int, tick=lambda **_: None) -> dict[str, Tensor]:
         """One pass; (R,) the training perplexity, masks on. State is carried between windows.

@@ -1,0 +1,133 @@
+"""A notebook's parameters, checked: papermill alone lets misspelt and mistyped ones pass."""
+
+import ast
+import difflib
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from recdrop.dropout import SAMPLINGS, threshold
+from recdrop.study.conditions import SCHEMES
+
+PROFILES = ("smoke", "quick", "paper")
+LISTS = {"schemes": str, "rates": float, "samplings": str, "forward": bool, "seeds": int}
+SCALARS = {"profile": str, "device": str, "data_dir": str, "results_dir": str, "fresh": bool}
+CHOICES = {
+    "profile": PROFILES,
+    "schemes": SCHEMES,
+    "samplings": SAMPLINGS,
+    "device": ("cpu",),
+}
+
+
+class ParameterError(ValueError):
+    """A notebook was given a parameter that it does not have, or a value of the wrong kind."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a notebook is run with."""
+
+    profile: str
+    schemes: list[str]
+    rates: list[float]
+    samplings: list[str]
+    forward: list[bool]
+    seeds: list[int]
+    device: str
+    data_dir: str | None
+    results_dir: str
+    fresh: bool
+    lengths: list[int]
+
+
+def read(namespace: dict[str, Any]) -> Parameters:
+    """The parameters that a notebook's first cells have set.
+
+    A scalar given to a list parameter becomes a list of one; a list may come as JSON text, as
+    ``papermill -p rates '[0, 0.5]'`` passes it.
+
+    Args:
+        namespace: the notebook's ``globals()``.
+
+    Raises:
+        ParameterError: a parameter that papermill injected is unknown, or a value is of the wrong
+            type or outside its range.
+
+    >>> values = dict(profile="quick", schemes="gal", rates=0.5, samplings=["step"],
+    ...               forward=False, seeds="[0, 1]", device="cpu", data_dir=None,
+    ...               results_dir="book/results", fresh=False)
+    >>> read(values).seeds
+    [0, 1]
+    >>> read(values | {"rates": "much"})
+    Traceback (most recent call last):
+    ...
+    recdrop.study.parameters.ParameterError: rates='much' is not a list of numbers; \
+give for example rates=[0.25]
+    """
+    known = [*LISTS, *SCALARS, "lengths"]
+    for name in _injected(namespace):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"the parameters are {known}"
+            raise ParameterError(f"unknown parameter {name!r}; {hint}")
+    values = {name: _list(name, kind, namespace[name]) for name, kind in LISTS.items()}
+    values["lengths"] = _list("lengths", int, namespace.get("lengths", [15]))
+    values |= {name: _scalar(name, kind, namespace[name]) for name, kind in SCALARS.items()}
+    for name, choices in CHOICES.items():
+        for value in values[name] if name in LISTS else [values[name]]:
+            if value not in choices:
+                raise ParameterError(f"{name}={value!r} is unknown; choose from {list(choices)}")
+    for rate in values["rates"]:
+        try:
+            threshold(rate, "rates")
+        except ValueError as error:
+            raise ParameterError(str(error)) from None
+    return Parameters(**values)
+
+
+def _injected(namespace: dict[str, Any]) -> list[str]:
+    """The names that papermill's injected cell assigns; it starts with a comment of its own."""
+    cells = [cell for cell in namespace.get("In", []) if cell.startswith("# Parameters")]
+    if not cells:
+        return []
+    statements = ast.parse(cells[-1]).body
+    return [t.id for s in statements if isinstance(s, ast.Assign) for t in s.targets]
+
+
+def _is(kind: type, value: Any) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is kind
+
+
+def _list(name: str, kind: type, value: Any) -> list:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            pass  # refused below
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    if not values or not all(_is(kind, v) for v in values):
+        what, example = {
+            str: ("strings", '["gal"]' if name == "schemes" else '["step"]'),
+            float: ("numbers", "[0.25]"),
+            int: ("whole numbers", "[15]" if name == "lengths" else "[0, 1, 2]"),
+            bool: ("True and False", "[False]"),
+        }[kind]
+        raise ParameterError(
+            f"{name}={value!r} is not a list of {what}; give for example {name}={example}"
+        )
+    return [kind(v) for v in values]
+
+
+def _scalar(name: str, kind: type, value: Any) -> Any:
+    if name == "data_dir" and value in (None, ""):
+        return None
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not _is(kind, value):
+        what = {str: "a string", bool: "True or False"}[kind]
+        raise ParameterError(f"{name}={value!r} is not {what}")
+    return value

@@ -1,0 +1,159 @@
+"""The layers under torch's transforms: vmap over stacked networks, torch.compile, and the checks
+that torch.library has for an operator."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+import recdrop
+from recdrop import RecurrentDropout, masks
+from recdrop.recurrence import scan
+
+KINDS = ["LSTM", "GRU", "RNN"]
+I, H, T, B = 4, 9, 5, 3
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+class Tagger(nn.Module):
+    """An ordinary network definition, with recurrent dropout inside."""
+
+    def __init__(self, kind: str, drop: RecurrentDropout, forward: float = 0.0, **options):
+        super().__init__()
+        self.drop = recdrop.Dropout(forward)
+        self.rnn = getattr(recdrop, kind)(I, H, recurrent_dropout=drop, **options)
+        self.out = nn.Linear(H * (1 + self.rnn.bidirectional), 2)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(self.drop(x))[0])
+
+
+def schemes(kind: str) -> list[RecurrentDropout]:
+    """Conditions of one table: without dropout, and with different rates, sites and samplings."""
+    found = [
+        RecurrentDropout(),
+        RecurrentDropout.gal(0.25, per="sequence"),
+        RecurrentDropout.gal(0.5, per="step"),
+        RecurrentDropout.gal(0.5, scaling="paper"),
+    ]
+    if kind != "RNN":
+        found += [RecurrentDropout.moon(0.5), RecurrentDropout.semeniuta(0.25) | found[1]]
+    return found
+
+
+def together(networks: list[nn.Module], x: Tensor, seeds: Tensor) -> tuple[Tensor, dict]:
+    """All networks as one program; outputs (R, T, B, 2) and the stacked parameters."""
+    parameters, buffers = stack_module_state(networks)
+
+    def one(parameters: dict, buffers: dict, seed: Tensor) -> Tensor:
+        with masks.seeding(seed):
+            return functional_call(networks[0], (parameters, buffers), (x,))
+
+    return vmap(one, randomness="different")(parameters, buffers, seeds), parameters
+
+
+def alone(network: nn.Module, x: Tensor, seed: Tensor) -> Tensor:
+    with masks.seeding(seed):
+        return network(x)
+
+
+@every_kind
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_layers": 2, "bidirectional": True}, {"num_layers": 2, "dropout": 0.5}],
+    ids=["plain", "deep", "dropout_between_layers"],
+)
+def test_a_table_equals_its_networks_one_by_one(kind: str, training: bool, options: dict):
+    networks = [Tagger(kind, drop, 0.2, **options).train(training) for drop in schemes(kind)]
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    seeds = torch.randint(-(2**63), 2**63 - 1, (len(networks),))
+    outputs, parameters = together(networks, x, seeds)
+    weight = torch.randn(T, B, 2, dtype=torch.float64)
+    (outputs * weight).sum().backward()
+    for r, network in enumerate(networks):
+        single = alone(network, x, seeds[r])
+        torch.testing.assert_close(outputs[r], single, rtol=1e-10, atol=1e-10)
+        (single * weight).sum().backward()
+        for name, parameter in network.named_parameters():
+            torch.testing.assert_close(
+                parameters[name].grad[r], parameter.grad, rtol=1e-10, atol=1e-10
+            )
+
+
+@every_kind
+def test_a_network_does_not_notice_its_neighbours(kind: str):
+    """Not by a bit: neither their dropout, nor their seeds, nor that one diverged to NaN."""
+    mine = Tagger(kind, RecurrentDropout.gal(0.5))
+    others = [Tagger(kind, drop) for drop in schemes(kind)[:2]]
+    x, seeds = torch.randn(T, B, I, dtype=torch.float64), torch.tensor([1, 2])
+    before, p_before = together([mine, others[0]], x, seeds)
+    with torch.no_grad():
+        for parameter in others[1].parameters():
+            parameter.fill_(float("nan"))
+    after, p_after = together([mine, others[1]], x, torch.tensor([1, 3]))
+    assert torch.equal(before[0], after[0])
+    before[0].sum().backward()
+    after[0].sum().backward()
+    for name in p_before:
+        assert torch.equal(p_before[name].grad[0], p_after[name].grad[0])
+
+
+@every_kind
+def test_data_may_differ_by_network(kind: str):
+    network = Tagger(kind, RecurrentDropout.gal(0.5))
+    x, seeds = torch.randn(2, T, B, I, dtype=torch.float64), torch.tensor([1, 2])
+
+    def one(x: Tensor, seed: Tensor) -> Tensor:
+        return alone(network, x, seed)
+
+    outputs = vmap(one, randomness="different")(x, seeds)
+    for r in range(2):
+        torch.testing.assert_close(outputs[r], one(x[r], seeds[r]), rtol=1e-10, atol=1e-10)
+
+
+def arguments(cell: str, ragged: bool) -> tuple:
+    """A small call of the operator with every argument given."""
+    kind, R = cell.split("_")[0], 2
+    N = {"lstm": 4, "gru": 3, "rnn": 1}[kind] * H
+    shapes = [(R, T, B, I), (R, B, H), (R, B, H), (R, N, I), (R, N, H), (R, N), (R, N)]
+    x, h0, c0, *weights = (
+        torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes
+    )
+    sites = torch.tensor([[0, 1, 0]] if kind == "rnn" else [[1, 1, 1]])
+    return (
+        cell, x, h0, c0 if kind == "lstm" else None, *weights,
+        (20_000 * sites).expand(R, 3).contiguous(), torch.ones(R, 3, dtype=torch.float64),
+        torch.tensor([[True, False, True], [False, True, False]]), torch.tensor([5, -6]),
+        torch.tensor([[5, 2, 1], [1, 5, 5]]) if ragged else None, 1, 1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", ["lstm_tanh", "gru_relu", "rnn_tanh"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
+def test_operator_passes_torchs_checks(cell: str, ragged: bool):
+    torch.library.opcheck(scan, arguments(cell, ragged))
+
+
+def compiled(function: Callable) -> Callable:
+    """The graph must be whole, and gradients traced; code generation is torch's own affair."""
+    return torch.compile(function, fullgraph=True, backend="aot_eager")
+
+
+@every_kind
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_compiles_as_one_graph(kind: str, training: bool):
+    torch._dynamo.reset()
+    network = Tagger(kind, RecurrentDropout.gal(0.5, scaling="paper")).train(training)
+    x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+    results = []
+    with torch._dynamo.config.patch(allow_rnn=True):  # dynamo's name for any nn.RNNBase
+        for run in (network, compiled(network)):
+            torch.manual_seed(3)
+            output = run(x)
+            results.append([output, *torch.autograd.grad(output.sum(), [x, *network.parameters()])])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
