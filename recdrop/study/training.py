@@ -92,7 +92,7 @@ def _train_table(
                 curve, condition = curves[name], by_name[name]
                 lr, diverged = float(table.lr[i]), not table.alive[i]
                 curve.append(
-                    {"epoch": state["epoch"], "lr": lr}
+                    {"epoch": state["epoch"], "lr": round(lr, 6)}
                     | {k: None if diverged else round(float(v[i]), 6) for k, v in measured.items()}
                 )
                 if diverged:

@@ -16,7 +16,7 @@ PROFILES = {
     ),
     "quick": dict(
         protocol="quick", hidden=32, optimiser="adam", lr=3e-3, clip=5.0, init=0.15,
-        batch=32, batches=200, epochs=20, test=2000, solved=0.99,
+        batch=32, batches=200, epochs=30, test=2000, solved=0.99,
     ),
     "smoke": dict(
         protocol="smoke", hidden=8, optimiser="adam", lr=1e-2, clip=5.0, init=0.15,

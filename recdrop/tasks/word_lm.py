@@ -25,13 +25,13 @@ PROFILES = {
         steps=35, batch=32, epochs=80, corpus="ptb",
     ),
     "quick": dict(
-        protocol="quick", hidden=64, train_tokens=200_000, held_out_tokens=20_000,
+        protocol="quick", hidden=64, train_tokens=40_000, held_out_tokens=10_000,
         optimiser="sgd", lr=1.0, clip=10.0, init=0.05, decay=1.5, least_lr=1 / 64,
-        steps=35, batch=32, epochs=4, corpus="ptb",
+        steps=35, batch=32, epochs=12, corpus="ptb",
     ),
     "smoke": dict(
         protocol="smoke", hidden=16, train_tokens=4000, held_out_tokens=400,
-        optimiser="sgd", lr=1.0, clip=10.0, init=0.05, decay=1.5, least_lr=1 / 64,
+        optimiser="sgd", lr=0.2, clip=10.0, init=0.05, decay=1.5, least_lr=1 / 64,
         steps=35, batch=8, epochs=2, corpus="generated",
     ),
 }  # fmt: skip

@@ -1,0 +1,51 @@
+"""The command ``recdrop``."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from recdrop.study import tables
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; 0 if it succeeded, 2 if it was called wrongly."""
+    parser = argparse.ArgumentParser(prog="recdrop", description="Recurrent dropout, studied.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    results = commands.add_parser("results", help="a table of the paper, ours beside the paper's")
+    results.add_argument("--table", type=int, choices=(1, 2, 3, 4), required=True)
+    results.add_argument("--results-dir", default="book/results", help="folder of manifests")
+    results.add_argument("--json", action="store_true", help="all fields, for machines")
+    results.add_argument("--all", action="store_true", help="rows that have not been run, too")
+    results.set_defaults(run=_results)
+
+    figure = commands.add_parser("figure", help="draw a figure of the book from manifests")
+    figure.add_argument("name", choices=("effect", "schemes"))
+    figure.add_argument("--results-dir", default="book/results", help="folder of manifests")
+    figure.add_argument("--out", required=True, type=Path, help="file to write, such as effect.svg")
+    figure.set_defaults(run=_figure)
+
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except (ValueError, OSError) as error:
+        print(f"recdrop: {error}", file=sys.stderr)
+        return 2
+
+
+def _results(a: argparse.Namespace) -> None:
+    rows = tables.table(a.table, a.results_dir)
+    if a.json:
+        print(json.dumps(rows, indent=1))
+        return
+    shown = [row for row in rows if row["n"] or a.all]
+    print(f"\nTable {a.table}: mean ± 95 % interval (number of seeds)\n")
+    print(tables.markdown(shown) if shown else f"Nothing has been run yet in {a.results_dir}.")
+
+
+def _figure(a: argparse.Namespace) -> None:
+    from recdrop import figures
+
+    drawn = figures.effect(a.results_dir) if a.name == "effect" else figures.schemes()
+    figures.save(drawn, a.out)

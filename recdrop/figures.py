@@ -1,0 +1,247 @@
+"""The book's figures, each a function of manifests or of the cells themselves."""
+
+import os
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from recdrop.dropout import RecurrentDropout
+from recdrop.study import memory, results
+from recdrop.study.tables import interval
+
+# Okabe and Ito's palette, which readers with any colour vision can tell apart.
+COLOURS = {"semeniuta": "#0072B2", "gal": "#009E73", "moon": "#D55E00", "none": "#555555"}
+LABELS = {
+    "semeniuta": "own: on the update",
+    "gal": "Gal: on the hidden state",
+    "moon": "Moon: on the cell",
+    "none": "no dropout",
+}
+CHANCE = 0.25
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure so that the same content gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context({"svg.hashsalt": "recdrop"}):
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(path, metadata=metadata, dpi=160, bbox_inches="tight")
+
+
+def _figure(rows: int = 1, columns: int = 1, width: float = 9, height: float = 3.4, **options):
+    # White behind, in the dark theme too: the lines' colours are chosen for it.
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def schemes() -> Figure:
+    """Where each scheme's mask stands in an LSTM: our drawing of the paper's Figure 1."""
+    figure, axes = _figure(1, 3, 12, 3.7)
+    for ax, scheme in zip(axes[0], ("moon", "gal", "semeniuta"), strict=True):
+        _cell(ax, scheme)
+        ax.set_title(LABELS[scheme], color=COLOURS[scheme], fontsize=13, fontweight="bold")
+    return figure
+
+
+def _cell(ax: Axes, scheme: str) -> None:
+    """One LSTM step as a diagram; the masked connection is dashed, in the scheme's colour."""
+    ax.set_axis_off()
+    ax.set(xlim=(-0.7, 10.7), ylim=(-0.7, 6.6), aspect="equal")
+    ink, colour = "#444444", COLOURS[scheme]
+    top, middle, gates, bus = 5.6, 4.1, 2.5, 0.9  # heights of the four rows
+
+    def connect(*points: tuple[float, float], masked: bool = False, head: bool = True) -> None:
+        (*_, before, last) = points
+        style = dict(color=ink, linewidth=1.2)
+        if masked:
+            style = dict(color=colour, linewidth=2.4, linestyle=(0, (2, 1)))
+            (x0, y0), (x1, y1) = points[0], points[-1]
+            ax.text(
+                (x0 + x1) / 2 + 0.3 * (x0 == x1), (y0 + y1) / 2 + 0.35 * (y0 == y1), "mask",
+                color=colour, ha="left" if x0 == x1 else "center", fontsize=11, fontweight="bold",
+            )  # fmt: skip
+        ax.plot(*zip(*points, strict=True), solid_capstyle="round", zorder=1, **style)
+        if head:
+            arrow = {"arrowstyle": "-|>", "color": style["color"], "linewidth": 0.1}
+            arrow |= {"shrinkA": 0, "shrinkB": 0, "mutation_scale": 13}
+            ax.annotate("", last, tuple(np.average([before, last], 0, [0.05, 0.95])),
+                        arrowprops=arrow, zorder=2)  # fmt: skip
+
+    def circle(x: float, y: float, text: str) -> None:
+        ax.plot(x, y, "o", markersize=15, mfc="white", mec=ink, zorder=3)
+        ax.text(x, y, text, ha="center", va="center_baseline", fontsize=12, zorder=4)
+
+    def box(x: float, text: str) -> None:
+        patch = FancyBboxPatch(
+            (x - 0.6, gates - 0.4), 1.2, 0.8, boxstyle="round,pad=0.05",
+            facecolor="#f2f2f2", edgecolor=ink, zorder=3,
+        )  # fmt: skip
+        ax.add_patch(patch)
+        ax.text(x, gates, text, ha="center", va="center", fontsize=12, zorder=4)
+
+    for x, y, text in ((-0.2, top, "$c_{t-1}$"), (10.3, top, "$c_t$"), (10.3, middle, "$h_t$"),
+                       (-0.2, bus, "$h_{t-1}$"), (2.9, -0.4, "$x_t$")):  # fmt: skip
+        ax.text(x, y, text, ha="center", va="center", fontsize=13)
+    columns = {"$f_t$": 2.0, "$i_t$": 4.0, "$g_t$": 6.2, "$o_t$": 8.8}
+    for text, x in columns.items():
+        box(x, text)
+        connect((x, bus), (x, gates - 0.45))
+    f, i, g, o = columns.values()
+    connect((0.4, bus), (1.9, bus), masked=scheme == "gal")
+    connect((1.9, bus), (o, bus), head=False)
+    connect((2.9, -0.1), (2.9, bus), head=False)
+
+    connect((0.4, top), (f - 0.35, top))
+    connect((f, gates + 0.45), (f, top - 0.35))
+    connect((f, top), (i - 0.35, top))
+    connect((i, gates + 0.45), (i, middle - 0.35))
+    connect((g, gates + 0.45), (g, middle), head=False)
+    connect((g, middle), (i + 0.35, middle), masked=scheme == "semeniuta")
+    connect((i, middle), (i, top - 0.35))
+    branch = 7.2
+    connect((i, top), (branch, top), masked=scheme == "moon", head=scheme == "moon")
+    connect((branch, top), (9.9, top))
+    connect((branch, top), (branch, middle), (o - 0.35, middle))
+    connect((o, gates + 0.45), (o, middle - 0.35))
+    connect((o, middle), (9.9, middle))
+    for x, y, text in ((f, top, "×"), (i, top, "+"), (i, middle, "×"), (o, middle, "×")):
+        circle(x, y, text)
+
+
+def fading(rate: float = 0.5, steps: int = 15) -> Figure:
+    """Eqs. 13 and 15 as lines, the real cell with gates of 1 as dots, under both scalings."""
+    q, t = 1 - rate, np.arange(1, steps + 1)
+    figure, axes = _figure(1, 2, 9.5, 3.4)
+    cases = (("paper", False, "Evaluation under Eq. 3", q),
+             ("inverted", True, "Training under Eq. 14: a kept unit", 1 / q))  # fmt: skip
+    for ax, (scaling, training, title, factor) in zip(axes[0], cases, strict=True):
+        for scheme, predicted in (("moon", factor**t), ("semeniuta", np.ones(steps))):
+            drop = getattr(RecurrentDropout, scheme)(rate, "sequence", scaling)
+            cell = memory.fading(drop, steps, training, updates=0.0, draws=64).numpy()
+            kept = cell[:, np.abs(cell[-1]).argmax()]  # a unit that this sequence's mask keeps
+            ax.plot(t, predicted, color=COLOURS[scheme], label=f"{scheme.capitalize()}, predicted")
+            ax.plot(t, kept, "o", color=COLOURS[scheme], markersize=4, label="a real cell")
+        ax.set(title=title, xlabel="steps since the memory was written", yscale="log")
+    axes[0, 0].set_ylabel("what is left of a memory of 1")
+    axes[0, 0].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def effect(results_dir: str | os.PathLike = "book/results") -> Figure:
+    """The first figure of the book: training against test accuracy, one dot for each seed."""
+    found = [
+        m
+        for m in results.read_all(results_dir, "temporal_order")
+        if m["protocol"] == "quick"
+        and m["condition"]["scaling"] == "paper"
+        and m["condition"]["per"] == "sequence"
+        and m["condition"]["settings"]["length"] == 15
+    ]
+    if not found:
+        raise ValueError(f"no quick Temporal Order results in {results_dir}; run notebook 02")
+    figure, axes = _figure(1, 2, 9.5, 3.3, width_ratios=[3, 2])
+    ax = axes[0, 0]
+    order = ("semeniuta", "gal", "moon")
+    for x, scheme in enumerate(order):
+        mine = [m["final"]["last"] for m in found if m["condition"]["scheme"] == scheme]
+        for offset, split, filled in ((-0.18, "train", False), (0.18, "test", True)):
+            values = [e[split] for e in mine]
+            ax.bar(
+                x + offset, np.mean(values), 0.32, edgecolor=COLOURS[scheme], linewidth=1.5,
+                facecolor=COLOURS[scheme] if filled else "white",
+            )  # fmt: skip
+            ax.plot(np.full(len(values), x + offset), values, "o", color="black", markersize=3)
+            ax.text(x + offset, -0.07, split, ha="center", fontsize=8)
+    ax.axhline(CHANCE, color="#555555", linestyle=":", linewidth=1)
+    ax.text(2.5, CHANCE + 0.015, "chance", ha="right", fontsize=8)
+    ax.set(ylim=(0, 1.02), ylabel="accuracy", title="Three networks learn it; one cannot use it")
+    ax.set_xticks(range(3), [LABELS[s] for s in order], fontsize=9)
+    ax.tick_params("x", pad=14, length=0)
+    t = np.arange(16)
+    ax = axes[0, 1]
+    ax.plot(t, np.ones(16), color=COLOURS["semeniuta"], label="own, Eq. 15")
+    ax.plot(t, 0.5**t, color=COLOURS["moon"], label="Moon, Eq. 13")
+    ax.set(xlabel="steps", ylabel="share of a memory left at test", title="Why: rate 0.5, gates 1")
+    ax.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def learning_curves(manifests: list[dict], keys: tuple[str, ...], ylabel: str) -> Figure:
+    """One panel for each measure, one line for each network, over epochs."""
+    figure, axes = _figure(1, len(keys), 4.7 * len(keys), 3.2, sharey=True)
+    for ax, key in zip(axes[0], keys, strict=True):
+        for m in manifests:
+            c = m["condition"]
+            label = f"{c['scheme']} {c['rate']:g}, per {c['per']}" if c["rate"] else "none"
+            ax.plot(
+                [e["epoch"] for e in m["curve"]], [e[key] for e in m["curve"]],
+                color=COLOURS[c["scheme"]], linestyle="-" if c["per"] != "step" else "--",
+                label=label,
+            )  # fmt: skip
+        ax.set(title=key, xlabel="epoch")
+    axes[0, 0].set_ylabel(ylabel)
+    handles, labels = axes[0, -1].get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    axes[0, -1].legend(unique.values(), unique.keys(), frameon=False, fontsize=8)
+    return figure
+
+
+def states(manifests: list[dict], results_dir: str | os.PathLike, x, units: int = 32) -> Figure:
+    """Cell states over time, with the training masks and in evaluation, one row for each network.
+
+    ``x`` is one sequence (T, 1). Units stand in the order of their last state under masks.
+    """
+    figure, axes = _figure(len(manifests), 2, 9, 1.9 * len(manifests), sharex=True, sharey="row")
+    for row, m in zip(axes, manifests, strict=True):
+        model = memory.network(m, results_dir)
+        masked, plain = (memory.cell_states(model, x, on)[:, 0].numpy() for on in (True, False))
+        order = masked[-1].argsort()[:units]
+        top = max(np.abs(masked).max(), np.abs(plain).max())
+        for ax, cells, phase in ((row[0], masked, "with masks"), (row[1], plain, "evaluation")):
+            picture = ax.imshow(
+                cells[:, order].T, aspect="auto", cmap="RdBu_r", vmin=-top, vmax=top,
+                interpolation="nearest",
+            )  # fmt: skip
+            ax.set_title(f"{LABELS[m['condition']['scheme']]}, {phase}", fontsize=10)
+        row[0].set_ylabel("unit")
+        figure.colorbar(picture, ax=row, label="cell state", shrink=0.9)
+    for ax in axes[-1]:
+        ax.set_xlabel("step")
+    return figure
+
+
+def rate_curves(
+    manifests: list[dict], results_dir: str | os.PathLike, length: int, rates=None
+) -> Figure:
+    """Accuracy of trained networks evaluated at other rates, with masks and without."""
+    rates = np.linspace(0, 0.9, 10) if rates is None else rates
+    figure, axes = _figure(1, 2, 9.5, 3.2, sharey=True)
+    for ax, masked in zip(axes[0], (False, True), strict=True):
+        for scheme in ("semeniuta", "gal", "moon"):
+            mine = [m for m in manifests if m["condition"]["scheme"] == scheme]
+            values = np.array([
+                [memory.accuracy(memory.network(m, results_dir, r), length, masked) for r in rates]
+                for m in mine
+            ])  # fmt: skip
+            if not len(values):
+                continue
+            ax.plot(rates, values.mean(0), "o-", markersize=3, color=COLOURS[scheme],
+                    label=LABELS[scheme])  # fmt: skip
+            half = [interval(list(v)) or 0 for v in values.T]
+            ax.fill_between(rates, np.clip(values.mean(0) - half, 0, 1),
+                            np.clip(values.mean(0) + half, 0, 1),
+                            color=COLOURS[scheme], alpha=0.15, linewidth=0)  # fmt: skip
+        ax.axhline(CHANCE, color="#555555", linestyle=":", linewidth=1)
+        ax.axvline(0.5, color="#555555", linewidth=0.6)
+        title = "training masks at this rate" if masked else "evaluation, factor 1 minus this rate"
+        ax.set(title=title, xlabel="rate", ylim=(0, 1.02))
+    axes[0, 0].set_ylabel("accuracy")
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,1 @@
+"""Controls for a reader with a running kernel."""
