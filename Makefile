@@ -66,6 +66,7 @@ notebooks: env ## Execute the committed notebooks anew, in place and in canonica
 	    $(BIN)/python tools/canonicalise.py $$executed; \
 	    cp $$executed $$source; \
 	done
+	$(BIN)/recdrop figure effect --out book/_static/effect.svg
 
 lab: env ## Open JupyterLab at the notebooks
 	$(BIN)/jupyter-lab notebooks

@@ -1,15 +1,19 @@
 """The book's figures, each a function of manifests or of the cells themselves."""
 
+import io
 import os
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import torch
+from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from recdrop.dropout import RecurrentDropout
+from recdrop.dropout import RecurrentDropout, threshold
+from recdrop.masks import kept
 from recdrop.study import memory, results
 from recdrop.study.tables import interval
 
@@ -30,6 +34,13 @@ def save(figure: Figure, path: Path) -> None:
     with mpl.rc_context({"svg.hashsalt": "recdrop"}):
         metadata = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(path, metadata=metadata, dpi=160, bbox_inches="tight")
+
+
+def show(figure: Figure) -> Image:
+    """The figure as a notebook shows it."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=160, bbox_inches="tight")
+    return Image(png.getvalue(), format="png", width=int(80 * figure.get_size_inches()[0]))
 
 
 def _figure(rows: int = 1, columns: int = 1, width: float = 9, height: float = 3.4, **options):
@@ -115,6 +126,18 @@ def _cell(ax: Axes, scheme: str) -> None:
         circle(x, y, text)
 
 
+def masks(rate: float = 0.5, steps: int = 15, units: int = 24, seed: int = 1) -> Figure:
+    """The masks of one row over time, per step and per sequence, as the stream draws them."""
+    figure, axes = _figure(1, 2, 9.5, 2.6, sharey=True)
+    for ax, per in zip(axes[0], ("step", "sequence"), strict=True):
+        drawn = 1 if per == "sequence" else steps
+        bits = kept(torch.tensor([seed]), threshold(rate), "update", drawn, 1, units)[0, :, 0]
+        ax.imshow(bits.expand(steps, units).T, cmap="gray_r", vmin=0, vmax=1.6, aspect="auto")
+        ax.set(title=f"per {per}", xlabel="step")
+    axes[0, 0].set_ylabel("unit")
+    return figure
+
+
 def fading(rate: float = 0.5, steps: int = 15) -> Figure:
     """Eqs. 13 and 15 as lines, the real cell with gates of 1 as dots, under both scalings."""
     q, t = 1 - rate, np.arange(1, steps + 1)
@@ -161,14 +184,17 @@ def effect(results_dir: str | os.PathLike = "book/results") -> Figure:
             ax.text(x + offset, -0.07, split, ha="center", fontsize=8)
     ax.axhline(CHANCE, color="#555555", linestyle=":", linewidth=1)
     ax.text(2.5, CHANCE + 0.015, "chance", ha="right", fontsize=8)
-    ax.set(ylim=(0, 1.02), ylabel="accuracy", title="Three networks learn it; one cannot use it")
+    ax.set(
+        ylim=(0, 1.02), ylabel="accuracy", title="All learn the task; one forgets it at the test"
+    )
     ax.set_xticks(range(3), [LABELS[s] for s in order], fontsize=9)
     ax.tick_params("x", pad=14, length=0)
     t = np.arange(16)
     ax = axes[0, 1]
     ax.plot(t, np.ones(16), color=COLOURS["semeniuta"], label="own, Eq. 15")
     ax.plot(t, 0.5**t, color=COLOURS["moon"], label="Moon, Eq. 13")
-    ax.set(xlabel="steps", ylabel="share of a memory left at test", title="Why: rate 0.5, gates 1")
+    ax.set(xlabel="steps", ylabel="share left at the test", title="Why: what is left of a memory")
+    ax.set_xticks(range(0, 16, 5))
     ax.legend(frameon=False, fontsize=9)
     return figure
 

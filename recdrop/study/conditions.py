@@ -82,3 +82,18 @@ def grid(
         condition = Condition(task, scheme, float(rate), per, fw, seed, scaling, settings)
         found.setdefault(condition.name, condition)
     return list(found.values())
+
+
+def select(manifests: Iterable[dict], **wanted) -> list[dict]:
+    """Those manifests whose condition, or its settings, have the wanted values.
+
+    >>> found = {"condition": {"scheme": "gal", "seed": 0, "settings": {"length": 15}}}
+    >>> len(select([found], scheme="gal", length=15)), len(select([found], scheme="moon"))
+    (1, 0)
+    """
+
+    def value(manifest: dict, key: str):
+        condition = manifest["condition"]
+        return condition[key] if key in condition else condition["settings"][key]
+
+    return [m for m in manifests if all(value(m, k) == v for k, v in wanted.items())]

@@ -1,5 +1,6 @@
 """What a trained Temporal Order network keeps in memory, and at which rates it can use it."""
 
+import math
 import os
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from recdrop.data.temporal_order import sequences
 from recdrop.dropout import RecurrentDropout
-from recdrop.study import results
+from recdrop.study import results, tables
 from recdrop.study.conditions import Condition
 from recdrop.tasks.temporal_order import Classifier
 
@@ -53,6 +54,22 @@ def cell_states(model: Classifier, x: Tensor, masked: bool) -> Tensor:
         return model.lstm.trace(model.one_hot(x))[1][0]
 
 
+def phases(manifests: list[dict], results_dir: str | os.PathLike, x: Tensor) -> str:
+    """A Markdown table: each network's accuracies and its largest cell state over x, by phase."""
+    rows = []
+    for m in manifests:
+        model, last = network(m, results_dir), m["final"]["last"]
+        top = [cell_states(model, x, masked).abs().max() for masked in (True, False)]
+        convention = "Eq. 3" if m["condition"]["scaling"] == "paper" else "Eq. 14"
+        rows.append(
+            [convention, tables.label(m)]
+            + [f"{100 * last[split]:.1f} %" for split in ("train", "test")]
+            + [f"{float(v):.3g}" for v in top]
+        )
+    header = ["convention", "network", "training", "test"]
+    return tables.of([*header, "largest cell state with masks", "in evaluation"], rows)
+
+
 def fading(
     dropout: RecurrentDropout, steps: int, training: bool = False, updates: float = 1.0,
     start: float = 1.0, draws: int = 1,
@@ -70,8 +87,8 @@ def fading(
         torch.manual_seed(0)
         for parameter in lstm.parameters():
             parameter.zero_()
-        candidate = torch.atanh(torch.tensor(min(updates, 1 - 1e-12), dtype=torch.float64))
-        lstm.bias_ih_l0.copy_(torch.tensor([30.0, 30.0, float(candidate), 30.0]))
+        candidate = math.atanh(min(updates, 1 - 1e-12))
+        lstm.bias_ih_l0.copy_(torch.tensor([30.0, 30.0, candidate, 30.0], dtype=torch.float64))
         first = torch.full((1, draws, 1), start, dtype=torch.float64)
         x = torch.zeros(steps, draws, 1, dtype=torch.float64)
         return lstm.trace(x, (torch.zeros_like(first), first))[1][0, :, :, 0]

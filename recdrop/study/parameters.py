@@ -21,6 +21,10 @@ CHOICES = {
 }
 
 
+BOOK, SMOKE = "book/results", "runs/smoke"
+"""Smoke runs test the machinery: where no folder is given they stay out of the book's."""
+
+
 class ParameterError(ValueError):
     """A notebook was given a parameter that it does not have, or a value of the wrong kind."""
 
@@ -84,6 +88,8 @@ give for example rates=[0.25]
             threshold(rate, "rates")
         except ValueError as error:
             raise ParameterError(str(error)) from None
+    if values["profile"] == "smoke" and values["results_dir"] == BOOK:
+        values["results_dir"] = SMOKE
     return Parameters(**values)
 
 

@@ -45,6 +45,12 @@ def table(number: int, results_dir: str | os.PathLike = "book/results") -> list[
 
 def _row(condition: dict, protocol: str, manifests: list[dict]) -> dict:
     mine = [m for m in manifests if _matches(condition, m)]
+    if any(m["condition"]["settings"] != mine[0]["condition"]["settings"] for m in mine):
+        names = sorted(m["name"] for m in mine)
+        raise ValueError(
+            f"one cell of table {condition['table']} has results of protocol {protocol!r} with "
+            f"different settings: {names}; move those of the older recipe away"
+        )
     shown = {k: v for k, v in condition.items() if not k.startswith("paper_")}
     row = shown | {"protocol": protocol, "n": len(mine)}
     if condition["table"] == 1:
@@ -75,16 +81,57 @@ def markdown(rows: list[dict]) -> str:
     length = "length" in rows[0] if rows else False
     header = ["scheme", "rate", "per", *(["length"] if length else ["forward"]), "protocol"]
     header += [f"{first}", f"{second}", f"paper's {first}", f"paper's {second}"]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines: list[list[str]] = []
     for row in rows:
         cells = [row["scheme"] if row["rate"] else "none", f"{row['rate']:g}", row["per"]]
         cells += [str(row["length"])] if length else ["yes" if row["forward"] else "no"]
         cells += [row["protocol"], *(_figure(row, k) for k in (first, second))]
         cells += [f"{row[f'paper_{k}']:g}" for k in (first, second)]
-        line = "| " + " | ".join(cells) + " |"
-        if line not in lines:  # the row without dropout is the same under each scheme
-            lines.append(line)
-    return "\n".join(lines)
+        if cells not in lines:  # the row without dropout is the same under each scheme
+            lines.append(cells)
+    return of(header, lines)
+
+
+def of(header: list[str], rows: list[list[str]]) -> str:
+    """Any Markdown table.
+
+    >>> print(of(["rate", "test"], [["0.5", "96.8"]]))
+    | rate | test |
+    |---|---|
+    | 0.5 | 96.8 |
+    """
+    lines = [header, *rows]
+    lines = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
+
+
+def label(manifest: dict) -> str:
+    """A network in a few words, such as ``gal 0.5 per step, seed 0``."""
+    c = manifest["condition"]
+    scheme = f"{c['scheme']} {c['rate']:g} per {c['per']}" if c["rate"] else "none"
+    return f"{scheme}{', forward' if c['forward'] else ''}, seed {c['seed']}"
+
+
+def profiles(named: dict[str, dict], keys: tuple[str, ...]) -> str:
+    """What the profiles of a task fix, one in a row."""
+    rows = [[name, *(_size(profile[key]) for key in keys)] for name, profile in named.items()]
+    return of(["profile", *keys], rows)
+
+
+def _size(value) -> str:
+    return "all" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def gaps(manifests: list[dict]) -> str:
+    """Last epoch's perplexities, and how much worse unseen text is than the text trained on."""
+    last = [(label(m), m["final"]["last"]) for m in manifests if m["final"]["last"]]
+    return of(
+        ["network", "training", "validation", "validation / training"],
+        [
+            [name, f"{e['train']:.1f}", f"{e['valid']:.1f}", f"{e['valid'] / e['train']:.2f}"]
+            for name, e in last
+        ],
+    )
 
 
 def _figure(row: dict, key: str) -> str:
