@@ -35,6 +35,7 @@ numfig = True
 # Notebooks are committed executed: what the book shows is what was reviewed.
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # tables in outputs; the default knows none
 # Without this, a page with a widget loads require.js and the widgets' code from a CDN.
 nb_ipywidgets_js = {}
 

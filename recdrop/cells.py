@@ -41,7 +41,7 @@ def lstm(
     c: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    masks: Masks = Masks(),  # noqa: B008
+    masks: Masks = Masks(),
     activation: Activation = torch.tanh,
 ) -> tuple[Tensor, Tensor]:
     """Eqs. 4-9. a (R, B, 4H), h and c (R, B, H), weight (R, 4H, H) -> the new h and c."""
@@ -58,7 +58,7 @@ def gru(
     h: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    masks: Masks = Masks(),  # noqa: B008
+    masks: Masks = Masks(),
     activation: Activation = torch.tanh,
 ) -> Tensor:
     """torch.nn's GRU; z keeps, where the paper's 1 - z does. a (R, B, 3H), weight (R, 3H, H)."""
@@ -75,7 +75,7 @@ def rnn(
     h: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    masks: Masks = Masks(),  # noqa: B008
+    masks: Masks = Masks(),
     activation: Activation = torch.tanh,
 ) -> Tensor:
     """Eq. 2: a vanilla RNN overwrites its state, so it has a hidden site alone. a (R, B, H)."""

@@ -80,13 +80,14 @@ def markdown(rows: list[dict]) -> str:
     first, second = ("train", "test") if rows and rows[0]["table"] == 1 else ("valid", "test")
     length = "length" in rows[0] if rows else False
     header = ["scheme", "rate", "per", *(["length"] if length else ["forward"]), "protocol"]
-    header += [f"{first}", f"{second}", f"paper's {first}", f"paper's {second}"]
+    header += [first, "paper", second, "paper"]
     lines: list[list[str]] = []
     for row in rows:
         cells = [row["scheme"] if row["rate"] else "none", f"{row['rate']:g}", row["per"]]
         cells += [str(row["length"])] if length else ["yes" if row["forward"] else "no"]
-        cells += [row["protocol"], *(_figure(row, k) for k in (first, second))]
-        cells += [f"{row[f'paper_{k}']:g}" for k in (first, second)]
+        cells += [row["protocol"]]
+        for key in (first, second):
+            cells += [_figure(row, key), f"{row[f'paper_{key}']:g}"]
         if cells not in lines:  # the row without dropout is the same under each scheme
             lines.append(cells)
     return of(header, lines)
@@ -138,4 +139,5 @@ def _figure(row: dict, key: str) -> str:
     if row[key] is None:
         return "not yet run"
     ci = row[f"{key}_ci"]
-    return f"{row[key]:.1f}" + ("" if ci is None else f" ± {ci:.1f}") + f" ({row['n']})"
+    text = f"{row[key]:.1f}" + ("" if ci is None else f" ± {ci:.1f}") + f" ({row['n']})"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
