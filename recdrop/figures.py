@@ -25,6 +25,7 @@ LABELS = {
     "moon": "Moon: on the cell",
     "none": "no dropout",
 }
+ORDER = ("semeniuta", "gal", "moon")
 CHANCE = 0.25
 
 
@@ -162,17 +163,16 @@ def effect(results_dir: str | os.PathLike = "book/results") -> Figure:
     found = [
         m
         for m in results.read_all(results_dir, "temporal_order")
-        if m["protocol"] == "quick"
+        if (m["protocol"], m["status"]) == ("quick", "finished")
         and m["condition"]["scaling"] == "paper"
         and m["condition"]["per"] == "sequence"
         and m["condition"]["settings"]["length"] == 15
     ]
-    if not found:
+    if len({m["condition"]["scheme"] for m in found} & set(ORDER)) < len(ORDER):
         raise ValueError(f"no quick Temporal Order results in {results_dir}; run notebook 02")
     figure, axes = _figure(1, 2, 9.5, 3.3, width_ratios=[3, 2])
     ax = axes[0, 0]
-    order = ("semeniuta", "gal", "moon")
-    for x, scheme in enumerate(order):
+    for x, scheme in enumerate(ORDER):
         mine = [m["final"]["last"] for m in found if m["condition"]["scheme"] == scheme]
         for offset, split, filled in ((-0.18, "train", False), (0.18, "test", True)):
             values = [e[split] for e in mine]
@@ -187,7 +187,7 @@ def effect(results_dir: str | os.PathLike = "book/results") -> Figure:
     ax.set(
         ylim=(0, 1.02), ylabel="accuracy", title="All learn the task; one forgets it at the test"
     )
-    ax.set_xticks(range(3), [LABELS[s] for s in order], fontsize=9)
+    ax.set_xticks(range(3), [LABELS[s] for s in ORDER], fontsize=9)
     ax.tick_params("x", pad=14, length=0)
     t = np.arange(16)
     ax = axes[0, 1]
@@ -250,7 +250,7 @@ def rate_curves(
     rates = np.linspace(0, 0.9, 10) if rates is None else rates
     figure, axes = _figure(1, 2, 9.5, 3.2, sharey=True)
     for ax, masked in zip(axes[0], (False, True), strict=True):
-        for scheme in ("semeniuta", "gal", "moon"):
+        for scheme in ORDER:
             mine = [m for m in manifests if m["condition"]["scheme"] == scheme]
             values = np.array([
                 [memory.accuracy(memory.network(m, results_dir, r), length, masked) for r in rates]

@@ -32,10 +32,10 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
     True
     """
     losses, _ = cross_entropy(
-        x.flatten(0, -2).unsqueeze(0),
+        x.reshape(1, -1, x.shape[-1]),
         weight.unsqueeze(0),
         None if bias is None else bias.unsqueeze(0),
-        target.flatten().unsqueeze(0),
+        target.reshape(1, -1),
     )
     return losses.view(target.shape)
 

@@ -56,7 +56,7 @@ def encode(
     tensors = {}
     for split, symbols in splits.items():
         try:
-            tensors[split] = torch.tensor([index[s] for s in symbols])
+            tensors[split] = torch.tensor([index[s] for s in symbols], dtype=torch.int64)
         except KeyError as error:
             raise ValueError(f"{name}: {error} of {split} does not occur in train") from None
     return Corpus(name, tuple(vocabulary), **tensors, sha256=sha256 or {})

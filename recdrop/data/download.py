@@ -73,8 +73,9 @@ def verify(path: Path, expected: str) -> None:
 
 
 def _folder(corpus: str, files: dict[str, str], base: Path) -> Path:
-    """``base/corpus``, or ``base`` itself where the files lie in it directly."""
-    return base if all((base / name).exists() for name in files) else base / corpus
+    """``base/corpus``, or ``base`` itself where files lie in it directly."""
+    direct = not (base / corpus).exists() and any((base / name).exists() for name in files)
+    return base if direct else base / corpus
 
 
 def _cache() -> Path:

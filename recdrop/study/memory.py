@@ -31,7 +31,8 @@ def network(
     drop = c.recurrent_dropout
     if rate is not None and drop.active:
         drop = getattr(RecurrentDropout, c.scheme)(rate, c.per, c.scaling)
-    model = Classifier(c.settings["hidden"], drop)
+    with torch.random.fork_rng(devices=[]):
+        model = Classifier(c.settings["hidden"], drop)
     model.load_state_dict(results.load_weights(results_dir, c))
     return model.eval()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from recdrop.dropout import SAMPLINGS, threshold
 from recdrop.study.conditions import SCHEMES
+from recdrop.study.results import from_root
 
 PROFILES = ("smoke", "quick", "paper")
 LISTS = {"schemes": str, "rates": float, "samplings": str, "forward": bool, "seeds": int}
@@ -88,6 +89,16 @@ give for example rates=[0.25]
             threshold(rate, "rates")
         except ValueError as error:
             raise ParameterError(str(error)) from None
+    for seed in values["seeds"]:
+        if not 0 <= seed < 2**63:
+            raise ParameterError(f"seeds={seed} is outside [0, 2**63); give for example seeds=[0]")
+    for length in values["lengths"]:
+        if length < 3 or length % 3:
+            raise ParameterError(f"lengths={length} is not a positive multiple of 3; give [15, 30]")
+    if not values["results_dir"]:
+        raise ParameterError(f"results_dir='' names no folder; give for example {BOOK!r}")
+    if values["data_dir"] is not None:
+        values["data_dir"] = str(from_root(values["data_dir"]))
     if values["profile"] == "smoke" and values["results_dir"] == BOOK:
         values["results_dir"] = SMOKE
     return Parameters(**values)

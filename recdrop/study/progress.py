@@ -2,11 +2,14 @@
 
 import sys
 
+AGAIN = "Run the same again"
+
 
 class Progress:
     """A tqdm bar over updates where tqdm is installed; without it, messages alone."""
 
-    def __init__(self, task, networks: int, epoch: int, enabled: bool = True):
+    def __init__(self, task, networks: int, epoch: int, enabled: bool = True, again: str = AGAIN):
+        self.again = again
         self.bar, self.networks, per_epoch = None, networks, task.updates_per_epoch
         if enabled:
             try:
@@ -29,7 +32,7 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
         if kind is KeyboardInterrupt:
-            self.say("Interrupted. Run the same again to go on from the last finished epoch.")
+            self.say(f"Interrupted. {self.again} to go on from the last finished epoch.")
 
     def tick(self, **measured) -> None:
         """After each update: the means over networks so far."""

@@ -5,13 +5,13 @@ torch.vmap, where one recurrent layer becomes one call of the scan with R replic
 """
 
 import copy
-import hashlib
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from recdrop import masks
+from recdrop.seeds import seed
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
@@ -74,13 +74,13 @@ class Replicas:
         Results have R in front. As in torch.vmap, ``in_dims`` is one for all arguments or a tuple.
         """
         dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
-        seeds = torch.tensor([_hash(name, self.updates) for name in self.names])
+        streams = torch.tensor([seed(name, self.updates) for name in self.names])
 
-        def one(parameters, buffers, seed, *args):
-            with masks.seeding(seed):
+        def one(parameters, buffers, stream, *args):
+            with masks.seeding(stream):
                 return functional_call(self.network, (parameters, buffers), args)
 
-        return torch.vmap(one, (0, 0, 0, *dims))(self.parameters, self.buffers, seeds, *args)
+        return torch.vmap(one, (0, 0, 0, *dims))(self.parameters, self.buffers, streams, *args)
 
     def update(self, losses: Tensor) -> None:
         """One step of every network on its own loss (R,).
@@ -151,8 +151,3 @@ class Replicas:
         }
         self.moments, self.lr, self.alive = state["moments"], state["lr"], state["alive"]
         self.updates = state["updates"]
-
-
-def _hash(name: str, number: int) -> int:
-    digest = hashlib.blake2b(f"{name} {number}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, signed=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def writable(folder: str | os.PathLike) -> Path:
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its name once it is whole and on disk."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.part")
     try:
         yield part
         with open(part, "rb") as file:
@@ -56,6 +57,31 @@ def atomic(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove what processes of this machine that were killed while writing have left."""
+    if os.name != "posix":  # elsewhere signal 0 is no harmless question
+        return
+    for part in folder.rglob(f"*.{socket.gethostname()}.*.part"):
+        try:
+            os.kill(int(part.suffixes[-2][1:]), 0)
+        except ProcessLookupError:
+            part.unlink(missing_ok=True)
+        except (ValueError, PermissionError):
+            pass  # not ours to judge
+
+
+def set_aside(folder: Path, conditions: list[Condition]) -> None:
+    """Move results that are about to be made anew to the folder ``replaced``: nothing is lost."""
+    for condition in conditions:
+        for suffix in (".json", ".npz"):
+            path = folder / f"{condition.name}{suffix}"
+            aside = folder / "replaced" / path.name
+            if path.exists() and not aside.exists():  # the first is what no interrupted run made
+                aside.parent.mkdir(exist_ok=True)
+                os.replace(path, aside)
+            path.unlink(missing_ok=True)
 
 
 def write(folder: Path, condition: Condition, **content) -> dict:
@@ -90,6 +116,9 @@ def _load(path: Path) -> dict:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["schema"] != SCHEMA:
             raise ValueError(f"schema {manifest['schema']}")
+        if Condition(**manifest["condition"]).name != path.stem:
+            raise ValueError("its name is not that of its condition")
+        _ = [manifest[key] for key in ("protocol", "status", "final", "curve")]
         return manifest
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -2,12 +2,16 @@
 
 import math
 import os
-from statistics import mean, stdev
+from statistics import NormalDist, mean, stdev
 
 from recdrop.study import paper, results
 
-# Student's t, two-sided 95 %, by degrees of freedom; 1.96 beyond.
+# Student's t, two-sided 95 %, by degrees of freedom.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+DIGITS = {1: 1, 2: 1, 3: 3, 4: 2}
+"""Decimals of a table's figures, as the paper prints them."""
 
 
 def interval(values: list[float]) -> float | None:
@@ -19,16 +23,25 @@ def interval(values: list[float]) -> float | None:
     n = len(values)
     if n < 2:
         return None
-    t = _T[n - 2] if n - 2 < len(_T) else 1.96
-    return t * stdev(values) / math.sqrt(n)
+    return _student(n - 1) * stdev(values) / math.sqrt(n)
+
+
+def _student(nu: int) -> float:
+    """The 97.5 % quantile of Student's t with ``nu`` degrees of freedom."""
+    if nu <= len(_T):
+        return _T[nu - 1]
+    z = NormalDist().inv_cdf(0.975)  # and the Cornish-Fisher terms of Abramowitz and Stegun 26.7.5
+    return z + (z**3 + z) / (4 * nu) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)
 
 
 def table(number: int, results_dir: str | os.PathLike = "book/results") -> list[dict]:
     """One row for each condition of the paper and protocol; figures are null where none was run.
 
+    Networks that diverged are counted apart and have no part in the means.
     Table 1: accuracies in % after the last epoch. The others: figures of the epoch that was best in
     validation, and beside them, as ``valid_last`` and ``test_last``, those of the last epoch.
     """
+    conditions = paper.table(number)
     manifests = [
         m
         for m in results.read_all(results_dir, paper.TASKS[number])
@@ -38,9 +51,9 @@ def table(number: int, results_dir: str | os.PathLike = "book/results") -> list[
     rows = [
         _row(condition, protocol, [m for m in manifests if m["protocol"] == protocol])
         for protocol in protocols
-        for condition in paper.table(number)
+        for condition in conditions
     ]
-    return [row for row in rows if row["n"] or row["protocol"] == "paper"]
+    return [r for r in rows if r["n"] or r["diverged"] or r["protocol"] == "paper"]
 
 
 def _row(condition: dict, protocol: str, manifests: list[dict]) -> dict:
@@ -51,15 +64,17 @@ def _row(condition: dict, protocol: str, manifests: list[dict]) -> dict:
             f"one cell of table {condition['table']} has results of protocol {protocol!r} with "
             f"different settings: {names}; move those of the older recipe away"
         )
+    diverged = sum(m["status"] == "diverged" for m in mine)
+    mine = [m for m in mine if m["status"] == "finished"]
     shown = {k: v for k, v in condition.items() if not k.startswith("paper_")}
-    row = shown | {"protocol": protocol, "n": len(mine)}
+    row = shown | {"protocol": protocol, "n": len(mine), "diverged": diverged}
     if condition["table"] == 1:
         columns = {k: ("last", k, 100) for k in ("train", "test")}
     else:
         columns = {k: ("best", k, 1) for k in ("valid", "test")}
         columns |= {f"{k}_last": ("last", k, 1) for k in ("valid", "test")}
     for column, (which, key, factor) in columns.items():
-        values = [factor * m["final"][which][key] for m in mine if m["final"][which]]
+        values = [factor * m["final"][which][key] for m in mine]
         row[column] = mean(values) if values else None
         row[f"{column}_ci"] = interval(values)
     return row | {k: v for k, v in condition.items() if k.startswith("paper_")}
@@ -137,7 +152,8 @@ def gaps(manifests: list[dict]) -> str:
 
 def _figure(row: dict, key: str) -> str:
     if row[key] is None:
-        return "not yet run"
-    ci = row[f"{key}_ci"]
-    text = f"{row[key]:.1f}" + ("" if ci is None else f" ± {ci:.1f}") + f" ({row['n']})"
+        return f"diverged ({row['diverged']})" if row["diverged"] else "not yet run"
+    ci, digits = row[f"{key}_ci"], DIGITS[row["table"]]
+    interval = "" if ci is None else f" ± {ci:.{digits}f}"
+    text = f"{row[key]:.{digits}f}{interval} ({row['n']})"
     return text.replace(" ", "\N{NO-BREAK SPACE}")

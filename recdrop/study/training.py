@@ -1,16 +1,21 @@
 """Training a table: all its networks in one program, resumable, one manifest per network."""
 
 import hashlib
+import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from recdrop.study import results
 from recdrop.study.conditions import Condition
-from recdrop.study.progress import Progress
+from recdrop.study.progress import AGAIN, Progress
 from recdrop.study.replicas import Replicas
+
+CHECKPOINTS = "checkpoints"
+"""Folder of interrupted tables, beside the manifests: one file for each table."""
 
 
 def train(
@@ -29,59 +34,90 @@ def train(
         task: such as :class:`recdrop.tasks.temporal_order.TemporalOrder`.
         conditions: networks of this task.
         results_dir: folder of manifests, from the project's root if relative.
-        fresh: train all of them anew, whatever is there.
+        fresh: train all of them anew; results that are there are set aside, not deleted.
         progress: show a bar with loss, metric and time left.
 
     Raises:
         OSError: the folder cannot be written to and something must be trained.
+        ValueError: a manifest or a checkpoint is damaged; it is named and left as it is.
     """
-    done = {} if fresh else {c.name: results.read(results_dir, c) for c in conditions}
-    todo = [c for c in conditions if done.get(c.name) is None]
+    done = {c.name: None if fresh else results.read(results_dir, c) for c in conditions}
+    todo = {c.name for c in conditions if done[c.name] is None}
     if todo:
         folder = results.writable(results_dir)
-        checkpoint = _checkpoint(folder, conditions)
+        # All that can fail, fails before anything that is there is touched.
+        _ = [task.network(c.recurrent_dropout, c.forward, c.seed) for c in conditions], task.data
         if fresh:
-            checkpoint.unlink(missing_ok=True)
-        for group in _groups(todo, checkpoint):
-            done.update(_train_table(task, group, folder, checkpoint, progress))
-        checkpoint.unlink(missing_ok=True)
+            results.set_aside(folder, conditions)
+        results.clear_parts(folder)
+        (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    by_name = {c.name: c for c in conditions}
+    for path, names in _interrupted(results.from_root(results_dir) / CHECKPOINTS, by_name, fresh):
+        if todo & names:
+            done |= _train_table(task, by_name, names, folder, path, progress)
+            todo -= names
+        path.unlink(missing_ok=True)
+    if todo:
+        digest = hashlib.sha256("\n".join(sorted(todo)).encode()).hexdigest()[:16]
+        path = folder / CHECKPOINTS / f"{digest}.pt"
+        again = "Run it again without fresh=True" if fresh else AGAIN
+        done |= _train_table(task, by_name, todo, folder, path, progress, again)
+        path.unlink(missing_ok=True)
     return [done[c.name] for c in conditions]
 
 
-def _checkpoint(folder: Path, conditions: list[Condition]) -> Path:
-    """One file for each set of conditions that is trained together."""
-    names = "\n".join(sorted(c.name for c in conditions))
-    (folder / "checkpoints").mkdir(exist_ok=True)
-    return folder / "checkpoints" / f"{hashlib.sha256(names.encode()).hexdigest()[:16]}.pt"
+def _interrupted(
+    folder: Path, by_name: dict[str, Condition], fresh: bool
+) -> Iterator[tuple[Path, set[str]]]:
+    """Checkpoints of tables whose networks are all asked for; others wait for who asks for them."""
+    for path in sorted(folder.glob("*.pt")):
+        names = set(_load(path)["names"])
+        if names <= set(by_name):
+            if fresh:
+                path.unlink(missing_ok=True)
+            else:
+                yield path, names
 
 
-def _groups(todo: list[Condition], checkpoint: Path) -> list[list[Condition]]:
-    """Those of an interrupted table first, then the others, if any."""
-    if not checkpoint.exists():
-        return [todo]
-    begun = set(torch.load(checkpoint, weights_only=True)["table"]["names"])
-    groups = [c for c in todo if c.name in begun], [c for c in todo if c.name not in begun]
-    return [group for group in groups if group]
+def _load(path: Path) -> dict:
+    try:
+        return torch.load(path, weights_only=True)
+    except Exception as error:  # torch raises what unpickling and its file format raise
+        raise ValueError(
+            f"checkpoint {path} is damaged ({type(error).__name__}); "
+            "move it away to train its networks from the start"
+        ) from error
 
 
 def _train_table(
-    task, conditions: list[Condition], folder: Path, checkpoint: Path, progress: bool
+    task,
+    by_name: dict[str, Condition],
+    names: set[str],
+    folder: Path,
+    checkpoint: Path,
+    progress: bool,
+    again: str = AGAIN,
 ) -> dict[str, dict]:
-    by_name = {c.name: c for c in conditions}
+    """Train the named networks, from the checkpoint if it exists; their manifests by name."""
+    conditions = [c for name, c in by_name.items() if name in names]
     networks = [task.network(c.recurrent_dropout, c.forward, c.seed) for c in conditions]
     s = task.settings
     table = Replicas(
-        networks, list(by_name), [c.seed for c in conditions], s["optimiser"], s["lr"], s["clip"]
+        networks,
+        [c.name for c in conditions],
+        [c.seed for c in conditions],
+        s["optimiser"],
+        s["lr"],
+        s["clip"],
     )
-    state = {"epoch": 0, "seconds": 0.0, "curves": {name: [] for name in by_name}}
+    state = {"names": sorted(names), "epoch": 0, "seconds": 0.0, "frozen": []}
+    state["curves"] = {name: [] for name in names}
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        if set(saved["table"]["names"]) == set(by_name):
-            table.load_state_dict(saved.pop("table"))
-            state = saved
-    curves, manifests = state["curves"], {}
-    with Progress(task, len(table), state["epoch"], enabled=progress) as bar:
-        while len(table):
+        state = _load(checkpoint)
+        table.load_state_dict(state.pop("table"))
+    manifests = {}
+    with Progress(task, len(table), state["epoch"], progress, again) as bar:
+        while set(table.names) - set(state["frozen"]):
             start = time.perf_counter()
             measured = task.train_epoch(table.train(), state["epoch"], bar.tick)
             measured |= task.evaluate(table.train(False))
@@ -89,35 +125,43 @@ def _train_table(
             state["seconds"] += time.perf_counter() - start
             staying = []
             for i, name in enumerate(table.names):
-                curve, condition = curves[name], by_name[name]
-                lr, diverged = float(table.lr[i]), not table.alive[i]
+                if name in state["frozen"]:
+                    staying.append(i)
+                    continue
+                found = {k: round(float(v[i]), 6) for k, v in measured.items()}
+                lr, curve = float(table.lr[i]), state["curves"][name]
+                diverged = not (table.alive[i] and all(map(math.isfinite, found.values())))
                 curve.append(
                     {"epoch": state["epoch"], "lr": round(lr, 6)}
-                    | {k: None if diverged else round(float(v[i]), 6) for k, v in measured.items()}
+                    | (dict.fromkeys(found) if diverged else found)
                 )
                 if diverged:
+                    # It stays in its place: the others' last bits may depend on their number.
                     bar.say(f"{name} diverged in epoch {state['epoch']} and was frozen")
-                elif not task.is_finished(curve, condition.recurrent_dropout) and (
-                    state["epoch"] < s["epochs"]
+                    table.alive[i] = False
+                    state["frozen"].append(name)
+                    staying.append(i)
+                elif state["epoch"] < s["epochs"] and not task.is_finished(
+                    curve, by_name[name].recurrent_dropout
                 ):
                     table.lr[i] = task.next_lr(curve, lr)
                     staying.append(i)
                     continue
-                if getattr(task, "keeps_weights", False):
-                    results.save_weights(folder, condition, table.weights(i))
+                if task.keeps_weights:
+                    results.save_weights(folder, by_name[name], table.weights(i))
                 manifests[name] = results.write(
                     folder,
-                    condition,
+                    by_name[name],
                     status="diverged" if diverged else "finished",
                     final=_final(task, curve),
                     curve=curve,
                     data=task.data,
                     seconds=round(state["seconds"], 1),
-                    networks_in_table=len(conditions),
+                    networks_in_table=len(state["names"]),
                 )
             if len(staying) < len(table):
                 table.keep(staying)
-                bar.left(len(table))
+            bar.left(len(table) - len(state["frozen"]))
             with results.atomic(checkpoint) as part:
                 torch.save(state | {"table": table.state_dict()}, part)
     return manifests
@@ -125,9 +169,8 @@ def _train_table(
 
 def _final(task, curve: list[dict]) -> dict:
     """The last epoch's figures and those of the epoch that was best in validation."""
-    measured = [e for e in curve if e.get("loss") is not None]
-    if not measured:
-        return {"last": None, "best": None}
-    if not hasattr(task, "validated_by"):
-        return {"last": measured[-1], "best": None}
-    return {"last": measured[-1], "best": min(measured, key=lambda e: e[task.validated_by])}
+    measured = [e for e in curve if e["loss"] is not None]
+    last = measured[-1] if measured else None
+    if task.validated_by is None or last is None:
+        return {"last": last, "best": None}
+    return {"last": last, "best": min(measured, key=lambda e: e[task.validated_by])}

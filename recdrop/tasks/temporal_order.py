@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from recdrop.data.temporal_order import CLASSES, SYMBOLS, sequences
 from recdrop.dropout import RecurrentDropout
 from recdrop.layers import LSTM
+from recdrop.seeds import seed
 from recdrop.tasks.initialise import uniform
 
 PROFILES = {
@@ -52,6 +53,7 @@ class TemporalOrder:
     """The task at one length and profile: see PROFILES for what a profile fixes."""
 
     name, label = "temporal_order", "Temporal Order"
+    validated_by = None
 
     def __init__(self, profile: str = "quick", length: int = 15):
         self.settings = {**PROFILES[profile], "length": length}
@@ -63,21 +65,22 @@ class TemporalOrder:
         """A network whose initial weights depend on ``seed`` alone."""
         if forward:
             raise ValueError("forward=True: Table 1 has no forward dropout; use forward=False")
-        network = Classifier(self.settings["hidden"], recurrent_dropout)
+        with torch.random.fork_rng(devices=[]):  # torch's own first weights are not used
+            network = Classifier(self.settings["hidden"], recurrent_dropout)
         return uniform(network, self.settings["init"], seed)
 
     def train_epoch(self, table, epoch: int, tick=lambda **_: None) -> dict[str, Tensor]:
         """200 fresh batches, the same for all networks of a seed. (R,) loss and accuracy."""
         loss = accuracy = 0.0
         s = self.settings
-        x, y = self._draw(table.seeds, s["batches"] * s["batch"], f"train {epoch}")
+        x, y = self._draw(table.seeds, s["batches"] * s["batch"], f"train, epoch {epoch}")
         batches = zip(x.split(s["batch"], 2), y.split(s["batch"], 1), strict=True)
         for n, (batch, target) in enumerate(batches, 1):
             logits = table(batch)  # (R, T, B) -> (R, B, 4)
             losses = _cross_entropy(logits, target)
             table.update(losses)
             loss, accuracy = loss + losses.detach(), accuracy + _accuracy(logits, target)
-            tick(loss=loss.mean() / n, accuracy=accuracy.mean() / n)
+            tick(loss=loss.nanmean() / n, accuracy=accuracy.mean() / n)
         return {"loss": loss / n, "train": accuracy / n}
 
     @torch.no_grad()
@@ -100,18 +103,15 @@ class TemporalOrder:
         return lr
 
     def _draw(self, seeds: list[int], count: int, purpose: str) -> tuple[Tensor, Tensor]:
-        """(R, T, count), (R, count): drawn once for each distinct seed."""
+        """(R, T, count), (R, count): one draw for each distinct seed."""
         drawn = {
-            seed: sequences(count, self.settings["length"], _generator(f"{purpose} {seed}"))
-            for seed in set(seeds)
+            s: sequences(
+                count, self.settings["length"], torch.Generator().manual_seed(seed(purpose, s))
+            )
+            for s in set(seeds)
         }
-        x, y = zip(*(drawn[seed] for seed in seeds), strict=True)
+        x, y = zip(*(drawn[s] for s in seeds), strict=True)
         return torch.stack(x), torch.stack(y)
-
-
-def _generator(text: str) -> torch.Generator:
-    """Random numbers that depend on a text alone, so that a resumed run draws the same."""
-    return torch.Generator().manual_seed(int.from_bytes(text.encode()) % (2**63 - 25))
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

@@ -78,6 +78,7 @@ class WordLanguageModel:
 
     name, label = "word_lm", "Word language model"
     validated_by = "valid"
+    keeps_weights = False
 
     def __init__(self, profile: str = "quick", data_dir: str | os.PathLike | None = None):
         self.settings = dict(PROFILES[profile])
@@ -110,7 +111,8 @@ class WordLanguageModel:
         """A network whose initial weights depend on ``seed`` alone, all U(-0.05, 0.05)."""
         s = self.settings
         words = len(self.corpus.vocabulary)
-        network = LanguageModel(words, s["hidden"], recurrent_dropout, forward)
+        with torch.random.fork_rng(devices=[]):  # torch's own first weights are not used
+            network = LanguageModel(words, s["hidden"], recurrent_dropout, forward)
         return uniform(network, s["init"], seed)
 
     def train_epoch(self, table, epoch: int, tick=lambda **_: None) -> dict[str, Tensor]:
@@ -125,7 +127,7 @@ class WordLanguageModel:
             table.update(losses.sum(1).mean(1))
             state = h.detach(), c.detach()
             total, count = total + losses.detach().sum((1, 2)), count + y.numel()
-            tick(loss=(total / count).mean(), perplexity=(total / count).exp().mean())
+            tick(loss=(total / count).nanmean(), perplexity=(total / count).exp().nanmean())
         return {"loss": total / count, "train": (total / count).exp()}
 
     def evaluate(self, table) -> dict[str, Tensor]:

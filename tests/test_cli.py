@@ -1,0 +1,127 @@
+"""The command ``recdrop``: what it prints, where, and with which exit status."""
+
+import json
+from importlib.metadata import entry_points
+
+import pytest
+
+from recdrop import cli
+from recdrop.study import results, tables
+from recdrop.study.conditions import Condition
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two seeds of one network."""
+    for seed, test in enumerate((0.2, 0.3)):
+        c = Condition("temporal_order", "moon", 0.5, "sequence", seed=seed,
+                      settings={"protocol": "quick", "length": 15})  # fmt: skip
+        last = {"train": 1.0, "test": test}
+        results.write(tmp_path, c, status="finished", curve=[], final={"last": last, "best": None})
+    return tmp_path
+
+
+def run(*arguments) -> int:
+    return cli.main([str(a) for a in arguments])
+
+
+def test_the_command_is_installed():
+    (command,) = entry_points(group="console_scripts", name="recdrop")
+    assert command.load() is cli.main
+
+
+def test_json_is_the_table_and_nothing_else(folder, capsys):
+    assert run("results", "--table", 1, "--results-dir", folder, "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == tables.table(1, folder)
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_json_has_an_object_for_each_condition_of_the_paper(number, tmp_path, capsys):
+    assert run("results", "--table", number, "--results-dir", tmp_path, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == (12 if number == 1 else 30)
+    required = {"table", "scheme", "rate", "per", "forward", "protocol", "n"}
+    required |= {"test", "test_ci", "paper_test"}
+    required |= {"length", "train", "paper_train"} if number == 1 else {"valid", "valid_ci"}
+    required |= set() if number == 1 else {"paper_valid"}
+    for row in rows:
+        assert required <= set(row)
+        assert row["n"] == 0
+        assert row["test"] is None
+
+
+def test_the_table_shows_what_was_run(folder, capsys):
+    assert run("results", "--table", 1, "--results-dir", folder) == 0
+    shown = capsys.readouterr().out
+    assert "Table 1" in shown
+    assert "interval" in shown
+    assert tables.markdown([r for r in tables.table(1, folder) if r["n"]]) in shown
+
+
+def test_all_shows_what_was_not(folder, capsys):
+    run("results", "--table", 1, "--results-dir", folder, "--all")
+    assert tables.markdown(tables.table(1, folder)) in capsys.readouterr().out
+
+
+def test_an_empty_or_absent_folder_is_said(tmp_path, capsys):
+    for where in (tmp_path, tmp_path / "nowhere"):
+        assert run("results", "--table", 2, "--results-dir", where) == 0
+        assert f"Nothing has been run yet in {where}." in capsys.readouterr().out
+
+
+def test_a_relative_folder_starts_at_the_projects_root(tmp_path, monkeypatch, capsys):
+    run("results", "--table", 1, "--json")
+    from_root = capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    run("results", "--table", 1, "--json", "--results-dir", "book/results")
+    assert capsys.readouterr().out == from_root
+
+
+@pytest.mark.parametrize("damage", ["{", '{"schema": 1}'])
+def test_a_damaged_manifest_is_an_error_and_no_traceback(damage, folder, capsys):
+    (folder / "temporal_order-damaged.json").write_text(damage)
+    assert run("results", "--table", 1, "--results-dir", folder) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("recdrop: ")
+    assert "temporal_order-damaged.json" in shown.err
+    assert shown.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["result"], "invalid choice: 'result'"),
+        (["results"], "--table"),
+        (["results", "--table", "5"], "invalid choice: 5"),
+        (["results", "--table", "one"], "invalid int value: 'one'"),
+        (["figure", "effect"], "--out"),
+        (["figure", "cat", "--out", "cat.svg"], "invalid choice: 'cat'"),
+    ],
+)
+def test_a_wrong_call_is_explained(arguments, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png"])
+def test_a_figure_is_written_into_a_new_folder(tmp_path, suffix):
+    path = tmp_path / "deep" / f"schemes.{suffix}"
+    assert run("figure", "schemes", "--out", path) == 0
+    assert path.read_bytes().startswith(b"<?xml" if suffix == "svg" else b"\x89PNG")
+
+
+def test_a_figure_without_results_says_what_to_run(tmp_path, capsys):
+    out = tmp_path / "effect.svg"
+    assert run("figure", "effect", "--results-dir", tmp_path, "--out", out) == 2
+    assert "run notebook 02" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_unknown_format_is_refused(tmp_path, capsys):
+    assert run("figure", "schemes", "--out", tmp_path / "schemes.docx") == 2
+    assert "docx" in capsys.readouterr().err

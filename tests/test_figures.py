@@ -1,0 +1,230 @@
+"""Figures: that their lines and bars are the numbers they claim to show."""
+
+import numpy as np
+import pytest
+import torch
+
+from recdrop import figures
+from recdrop.data.temporal_order import sequences
+from recdrop.study import memory, results
+from recdrop.study.conditions import Condition, grid
+from recdrop.study.training import train
+from recdrop.tasks.temporal_order import TemporalOrder
+from recdrop.widgets import rate as widget
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Small trained networks of each scheme, two seeds: their folder and manifests."""
+    folder, task = tmp_path_factory.mktemp("trained"), TemporalOrder("smoke")
+    conditions = grid(task.name, task.settings, ["semeniuta", "gal", "moon"], [0.5], ["sequence"],
+                      seeds=[0, 1])  # fmt: skip
+    return folder, train(task, conditions, folder, progress=False)
+
+
+def lines(ax) -> list[tuple[list, list]]:
+    return [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines]
+
+
+# the effect
+
+
+VALUES = {"semeniuta": (0.9, 1.0), "gal": (0.8, 0.9, 1.0), "moon": (0.1, 0.3)}
+
+
+def write(folder, scheme, seed, test, *, per="sequence", scaling="paper", protocol="quick",
+          length=15) -> None:  # fmt: skip
+    c = Condition("temporal_order", scheme, 0.5, per, seed=seed, scaling=scaling,
+                  settings={"protocol": protocol, "length": length})  # fmt: skip
+    last = None if test is None else {"train": 1.0, "test": test}
+    status = "diverged" if test is None else "finished"
+    results.write(folder, c, status=status, curve=[], final={"last": last, "best": None})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for scheme, values in VALUES.items():
+        for seed, value in enumerate(values):
+            write(tmp_path, scheme, seed, value)
+    return tmp_path
+
+
+def test_the_effects_bars_are_means_and_its_dots_the_seeds(folder):
+    ax = figures.effect(folder).axes[0]
+    heights = [bar.get_height() for bar in ax.patches]
+    assert heights == pytest.approx([v for values in VALUES.values() for v in (1, np.mean(values))])
+    dots = [y for x, y in lines(ax) if len(x) == len(y) and y[0] != figures.CHANCE]
+    assert dots[1::2] == [list(values) for values in VALUES.values()]
+    labels = [t.get_text() for t in ax.get_xticklabels()]
+    assert labels == [figures.LABELS[s] for s in VALUES]
+
+
+def test_the_effect_is_drawn_from_the_quick_protocol_alone(folder):
+    before = [bar.get_height() for bar in figures.effect(folder).axes[0].patches]
+    for other in ({"per": "step"}, {"scaling": "inverted"}, {"protocol": "smoke"}, {"length": 30}):
+        write(folder, "gal", 9, 0.0, **other)
+    assert [bar.get_height() for bar in figures.effect(folder).axes[0].patches] == before
+
+
+def test_the_effects_prediction_is_eq_13(folder):
+    (own, moon) = lines(figures.effect(folder).axes[1])
+    assert own[1] == [1.0] * 16
+    assert moon[1] == pytest.approx([0.5**t for t in range(16)])
+
+
+def test_a_diverged_network_is_left_out_of_the_effect(folder):
+    before = [bar.get_height() for bar in figures.effect(folder).axes[0].patches]
+    write(folder, "gal", 9, None)
+    assert [bar.get_height() for bar in figures.effect(folder).axes[0].patches] == before
+
+
+def test_without_results_the_remedy_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no quick Temporal Order results.*run notebook 02"):
+        figures.effect(tmp_path)
+
+
+# theory
+
+
+def test_real_cells_lie_on_the_predicted_lines():
+    for ax, factor in zip(figures.fading(0.25, 12).axes, (0.75, 1 / 0.75), strict=True):
+        (t, moon), (_, moons_cell), (_, own), (_, owns_cell) = lines(ax)
+        assert list(t) == list(range(1, 13))
+        assert moon == pytest.approx([factor**n for n in t])
+        assert own == [1.0] * 12
+        assert moons_cell == pytest.approx(moon, rel=1e-9)
+        assert owns_cell == pytest.approx(own, rel=1e-9)
+
+
+def test_masks_are_drawn_as_the_stream_draws_them():
+    step, sequence = (ax.images[0].get_array() for ax in figures.masks(0.5, 15, 24).axes)
+    assert step.shape == sequence.shape == (24, 15)
+    assert (sequence == sequence[:, :1]).all()
+    assert not (step == step[:, :1]).all()
+    assert step.mean() == pytest.approx(0.5, abs=0.1)
+    assert (step[:, 0] == sequence[:, 0]).all()
+
+
+def test_each_scheme_has_a_panel_with_one_dashed_connection_in_its_colour():
+    figure = figures.schemes()
+    assert [ax.get_title() for ax in figure.axes] == [
+        figures.LABELS[s] for s in ("moon", "gal", "semeniuta")
+    ]
+    for ax, scheme in zip(figure.axes, ("moon", "gal", "semeniuta"), strict=True):
+        dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+        assert [line.get_color() for line in dashed] == [figures.COLOURS[scheme]]
+
+
+# trained networks
+
+
+def test_learning_curves_are_the_manifests(trained):
+    _, manifests = trained
+    figure = figures.learning_curves(manifests, ("train", "test"), "accuracy")
+    for ax, key in zip(figure.axes, ("train", "test"), strict=True):
+        assert ax.get_title() == key
+        assert lines(ax) == [([e["epoch"] for e in m["curve"]], [e[key] for e in m["curve"]])
+                             for m in manifests]  # fmt: skip
+    legend = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    assert len(legend) == len(set(legend)) == 3
+
+
+def test_learning_curves_of_a_diverged_network_end_where_it_did(trained):
+    _, (manifest, *_) = trained
+    curve = [*manifest["curve"], {"epoch": 3, "lr": 0.1, "loss": None, "train": None}]
+    figure = figures.learning_curves([manifest | {"curve": curve}], ("train",), "accuracy")
+    figures.show(figure)
+    shown = np.array(lines(figure.axes[0])[0][1], dtype=float)
+    assert np.isnan(shown[2])
+    assert not np.isnan(shown[:2]).any()
+
+
+def test_states_are_those_of_the_cell_in_both_phases(trained):
+    folder, (manifest, *_) = trained
+    x, _ = sequences(1, 15, torch.Generator().manual_seed(0))
+    figure = figures.states([manifest], folder, x)
+    model = memory.network(manifest, folder)
+    masked, plain = (memory.cell_states(model, x, on)[:, 0] for on in (True, False))
+    order = masked[-1].numpy().argsort()
+    pictures = [ax.images[0].get_array() for ax in figure.axes if ax.images][:2]
+    np.testing.assert_array_equal(pictures[0], masked[:, order].T)
+    np.testing.assert_array_equal(pictures[1], plain[:, order].T)
+
+
+def test_a_loaded_network_answers_as_it_did_when_it_was_evaluated(trained):
+    folder, manifests = trained
+    task = TemporalOrder("smoke")
+    for m in manifests:
+        seed = m["condition"]["seed"]
+        x, y = task._draw([seed], task.settings["test"], "test")
+        with torch.no_grad():
+            accuracy = (memory.network(m, folder)(x[0]).argmax(-1) == y[0]).float().mean()
+        assert float(accuracy) == pytest.approx(m["final"]["last"]["test"], abs=1e-6)
+
+
+def test_rate_curves_are_means_of_the_networks_accuracies(trained):
+    folder, manifests = trained
+    rates = [0.0, 0.5]
+    figure = figures.rate_curves(manifests, folder, 15, rates)
+    for ax, masked in zip(figure.axes, (False, True), strict=True):
+        for line, scheme in zip(ax.lines, ("semeniuta", "gal", "moon"), strict=False):
+            mine = [m for m in manifests if m["condition"]["scheme"] == scheme]
+            expected = [
+                np.mean([memory.accuracy(memory.network(m, folder, r), 15, masked) for m in mine])
+                for r in rates
+            ]
+            assert list(line.get_xdata()) == rates
+            assert list(line.get_ydata()) == pytest.approx(expected)
+
+
+def test_drawing_does_not_touch_the_random_state(trained):
+    folder, manifests = trained
+    x, _ = sequences(1, 15, torch.Generator().manual_seed(0))
+    model = memory.network(manifests[0], folder)
+    before = torch.get_rng_state()
+    memory.accuracy(model, 15, masked=True)
+    memory.cell_states(model, x, masked=True)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_without_weights_the_remedy_is_named(trained, tmp_path):
+    with pytest.raises(FileNotFoundError, match="train the condition again with fresh=True"):
+        memory.network(trained[1][0], tmp_path)
+
+
+def test_a_network_at_a_rate_that_is_none_is_refused(trained):
+    folder, manifests = trained
+    with pytest.raises(ValueError, match=r"1\.5"):
+        memory.network(manifests[0], folder, 1.5)
+
+
+# files
+
+
+def test_the_same_figure_is_the_same_file(tmp_path):
+    for name in ("a", "b"):
+        figures.save(figures.fading(), tmp_path / f"{name}.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_a_shown_figure_is_a_picture():
+    assert figures.show(figures.fading()).data.startswith(b"\x89PNG")
+
+
+# the slider
+
+
+def test_the_sliders_table_is_what_the_networks_do_there(trained):
+    folder, manifests = trained
+    shown = widget.report(manifests[:2], folder, 15, 0.25, masked=True)
+    for m in manifests[:2]:
+        found = memory.accuracy(memory.network(m, folder, 0.25), 15, masked=True)
+        assert f"<td>{m['condition']['seed']}</td><td>{100 * found:.1f} %</td>" in shown
+
+
+def test_the_slider_follows_its_controls(trained):
+    folder, manifests = trained
+    rate, phase, shown = widget.rate_slider(manifests[:1], folder, 15).children
+    for value, masked in ((0.9, False), (0.9, True), (0.0, True)):
+        rate.value, phase.value = value, masked
+        assert shown.value == widget.report(manifests[:1], folder, 15, value, masked)

@@ -1,0 +1,551 @@
+"""Training a table of networks: interrupted, killed, diverging, taken up again, refused."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recdrop.study import results
+from recdrop.study.conditions import Condition, grid
+from recdrop.study.training import train
+from recdrop.tasks.temporal_order import TemporalOrder
+from recdrop.tasks.word_lm import WordLanguageModel
+
+EPOCHS = 5
+
+
+class Order(TemporalOrder):
+    """A small Temporal Order in which Moon's network leaves the table after two epochs.
+
+    Counts the epochs it trains; ``pause`` = (folder, epoch) stops in the middle of an epoch and
+    says so in a file, for a test to interrupt.
+    """
+
+    def __init__(self, pause=None, epochs: int = EPOCHS):
+        super().__init__("smoke")
+        self.settings |= {"epochs": epochs, "test": 40}
+        self.pause, self.trained = pause, []
+
+    def train_epoch(self, table, epoch, tick=lambda **_: None):
+        self.trained.append(epoch)
+
+        def pausing(**measured):
+            tick(**measured)
+            if self.pause and epoch == self.pause[1]:
+                (Path(self.pause[0]) / "paused").touch()
+                time.sleep(120)
+
+        return super().train_epoch(table, epoch, pausing)
+
+    def is_finished(self, curve, recurrent_dropout):
+        return bool(recurrent_dropout.cell) and len(curve) == 2
+
+
+class Words(WordLanguageModel):
+    """A small word language model with forward dropout, SGD and a falling learning rate."""
+
+    def __init__(self):
+        super().__init__("smoke")
+        self.settings |= {"train_tokens": 900, "held_out_tokens": 90, "epochs": EPOCHS, "lr": 4.0}
+        self.trained = []
+
+    def train_epoch(self, table, epoch, tick=lambda **_: None):
+        self.trained.append(epoch)
+        return super().train_epoch(table, epoch, tick)
+
+
+def conditions(task, schemes=("gal", "moon", "semeniuta"), forward=(False,)) -> list[Condition]:
+    return grid(task.name, task.settings, schemes, [0.5], ["step"], forward)
+
+
+def run(folder, task=None, **options) -> list[dict]:
+    task = task or Order()
+    return train(task, conditions(task), folder, progress=False, **options)
+
+
+def figures(manifests: list[dict]) -> list[dict]:
+    """What must not depend on interruptions: all but how and how long it ran."""
+    how = ("seconds", "networks_in_table", "made_with")
+    return [{k: v for k, v in m.items() if k not in how} for m in manifests]
+
+
+def weights(folder) -> dict[str, np.ndarray]:
+    return {f"{path.name} {k}": v for path in sorted(Path(folder).glob("*.npz"))
+            for k, v in np.load(path).items()}  # fmt: skip
+
+
+def assert_same(folder, manifests, expected_folder, expected) -> None:
+    assert figures(manifests) == figures(expected)
+    found, wanted = weights(folder), weights(expected_folder)
+    assert found.keys() == wanted.keys()
+    assert all((found[k] == wanted[k]).all() for k in found)
+
+
+def assert_tidy(folder, networks: int = 3) -> None:
+    """One manifest and one file of weights for each network, and nothing of the run's own."""
+    spared = ("paused", "replaced")  # a test's own, and what a fresh run has set aside
+    files = [path for path in Path(folder).rglob("*") if path.is_file()]
+    left = [path for path in files if not {path.name, path.parent.name} & set(spared)]
+    kinds = sorted(path.suffix for path in left)
+    assert kinds == [".json"] * networks + [".npz"] * networks, left
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Path, list[dict]]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    torch.set_num_threads(1)
+    return folder, run(folder)
+
+
+# a run
+
+
+def test_a_run_leaves_one_manifest_per_network_and_nothing_else(undisturbed):
+    folder, manifests = undisturbed
+    assert_tidy(folder)
+    assert [m["condition"]["scheme"] for m in manifests] == ["gal", "moon", "semeniuta"]
+    assert [len(m["curve"]) for m in manifests] == [EPOCHS, 2, EPOCHS]
+    for m, condition in zip(manifests, conditions(Order()), strict=True):
+        assert json.loads((folder / f"{condition.name}.json").read_text()) == m
+        assert m["status"] == "finished"
+        assert m["final"] == {"last": m["curve"][-1], "best": None}
+        assert m["networks_in_table"] == 3
+        assert m["seconds"] >= 0
+
+
+def test_a_finished_run_is_read_and_not_trained(undisturbed):
+    folder, manifests = undisturbed
+    task = Order()
+    assert run(folder, task) == manifests
+    assert task.trained == []
+
+
+def test_running_twice_gives_the_same_figures(undisturbed, tmp_path):
+    assert_same(tmp_path, run(tmp_path), *undisturbed)
+
+
+def test_torchs_random_state_does_not_matter(undisturbed, tmp_path):
+    torch.manual_seed(99)
+    assert_same(tmp_path, run(tmp_path), *undisturbed)
+
+
+def test_the_order_of_conditions_is_that_of_the_call(undisturbed):
+    folder, manifests = undisturbed
+    asked = conditions(Order())[::-1]
+    assert train(Order(), asked, folder) == manifests[::-1]
+
+
+def test_one_condition_more_trains_only_the_new_one(undisturbed, tmp_path):
+    before = run(tmp_path)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.*")}
+    task = Order()
+    more = conditions(task, ["gal", "moon", "semeniuta", "none"])
+    manifests = train(task, more, tmp_path, progress=False)
+    assert manifests[:3] == before
+    assert manifests[3]["condition"]["scheme"] == "none"
+    assert manifests[3]["networks_in_table"] == 1
+    assert all(path.stat().st_mtime_ns == at for path, at in files.items())
+    assert_tidy(tmp_path, 4)
+
+
+def test_another_setting_is_another_result(tmp_path):
+    run(tmp_path)
+    task = Order(epochs=3)
+    manifests = run(tmp_path, task)
+    assert task.trained == [0, 1, 2]
+    assert [len(m["curve"]) for m in manifests] == [3, 2, 3]
+    assert_tidy(tmp_path, 6)
+
+
+def test_fresh_trains_anew(undisturbed, tmp_path):
+    run(tmp_path)
+    for path in tmp_path.glob("*.json"):
+        manifest = json.loads(path.read_text())
+        path.write_text(json.dumps(manifest | {"curve": "old"}))
+    assert all(m["curve"] == "old" for m in run(tmp_path))
+    task = Order()
+    assert_same(tmp_path, run(tmp_path, task, fresh=True), *undisturbed)
+    assert len(task.trained) == EPOCHS
+    assert_tidy(tmp_path)
+    set_aside = [json.loads(p.read_text()) for p in (tmp_path / "replaced").glob("*.json")]
+    assert [m["curve"] for m in set_aside] == ["old"] * 3
+
+
+def test_a_fresh_run_that_cannot_start_leaves_what_is_there(tmp_path, monkeypatch):
+    """The corpus may be gone since."""
+
+    class Lost(Order):
+        def network(self, *_):
+            raise FileNotFoundError("no corpus")
+
+        data = property(network)
+
+        @data.setter
+        def data(self, _):
+            pass
+
+    before = run(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no corpus"):
+        run(tmp_path, Lost(), fresh=True)
+    task = Order()
+    assert run(tmp_path, task) == before
+    assert task.trained == []
+
+
+def test_no_conditions_are_no_work(tmp_path):
+    assert train(Order(), [], tmp_path) == []
+
+
+# crashes: a process that dies before each of its file operations
+
+
+class Killed(BaseException):
+    """Passes every ``except Exception``, as a signal would."""
+
+
+def die_at(monkeypatch, n: int) -> None:
+    """Before the n-th file takes its name."""
+    calls, replace = [], os.replace
+
+    def dying(*paths):
+        calls.append(paths)
+        if len(calls) == n:
+            raise Killed
+        replace(*paths)
+
+    monkeypatch.setattr(results.os, "replace", dying)
+
+
+# Epochs 1, 3 and 4 write a checkpoint; 2 Moon's weights, manifest and a checkpoint; 5 the other
+# two's weights and manifests and a checkpoint.
+WRITES = 1 + 3 + 1 + 1 + 5
+FINISHED_EPOCHS = [0, 1, 1, 1, 2, 3, 4, 4, 4, 4, 5]  # before each write
+
+
+@pytest.mark.parametrize("n", range(1, WRITES + 1))
+def test_a_run_that_died_at_any_write_goes_on_to_the_same_bits(
+    n, undisturbed, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patched:
+        die_at(patched, n)
+        with pytest.raises(Killed):
+            run(tmp_path)
+    task = Order()
+    assert_same(tmp_path, run(tmp_path, task), *undisturbed)
+    assert task.trained == list(range(FINISHED_EPOCHS[n - 1], EPOCHS)), "finished epochs are kept"
+    assert_tidy(tmp_path)
+
+
+def test_a_resumed_run_says_how_many_networks_its_table_had(tmp_path, monkeypatch):
+    """Wall time means little without it."""
+    with monkeypatch.context() as patched:
+        die_at(patched, 6)  # Moon has left, two go on
+        with pytest.raises(Killed):
+            run(tmp_path)
+    assert [m["networks_in_table"] for m in run(tmp_path)] == [3, 3, 3]
+
+
+def test_a_run_that_died_behind_its_last_write_leaves_nothing(tmp_path, undisturbed, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", lambda path, **_: _die_if(path.suffix == ".pt"))
+        with pytest.raises(Killed):
+            run(tmp_path)
+    task = Order()
+    assert_same(tmp_path, run(tmp_path, task), *undisturbed)
+    assert task.trained == []
+    assert_tidy(tmp_path)
+
+
+def _die_if(condition: bool) -> None:
+    if condition:
+        raise Killed
+
+
+def test_words_go_on_to_the_same_bits(tmp_path, monkeypatch):
+    def words(folder) -> list[dict]:
+        task = Words()
+        asked = conditions(task, ["none", "gal", "semeniuta"], (False, True))
+        return train(task, asked, folder, progress=False)
+
+    expected = words(tmp_path / "undisturbed")
+    with monkeypatch.context() as patched:
+        die_at(patched, 4)
+        with pytest.raises(Killed):
+            words(tmp_path / "killed")
+    assert figures(words(tmp_path / "killed")) == figures(expected)
+    assert len({e["lr"] for m in expected for e in m["curve"]}) > 1, "the rate fell"
+
+
+def test_an_interrupted_run_with_one_condition_more_leaves_no_litter(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        die_at(patched, 5)  # two epochs are in the checkpoint
+        with pytest.raises(Killed):
+            run(tmp_path)
+    task = Order()
+    asked = conditions(task, ["gal", "moon", "semeniuta", "none"])
+    manifests = train(task, asked, tmp_path, progress=False)
+    assert len(manifests) == 4
+    assert_tidy(tmp_path, 4)
+
+
+def test_a_fresh_run_that_died_does_not_mix_old_and_new(tmp_path, monkeypatch, undisturbed):
+    run(tmp_path)
+    with monkeypatch.context() as patched:
+        die_at(patched, 6 + 5)  # six files are set aside, then as above
+        with pytest.raises(Killed):
+            run(tmp_path, fresh=True)
+    task = Order()
+    assert_same(tmp_path, run(tmp_path, task), *undisturbed)
+    assert task.trained == [2, 3, 4], "what the fresh run had done is not done again"
+    assert_tidy(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", "half"])
+def test_a_damaged_checkpoint_is_named(damage, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        die_at(patched, 5)
+        with pytest.raises(Killed):
+            run(tmp_path)
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*.pt")
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[: len(whole) // 2] if damage == "half" else damage)
+    with pytest.raises(
+        ValueError, match=rf"(?s){re.escape(str(checkpoint))}.*(remove|delete|move)"
+    ):
+        run(tmp_path)
+
+
+# real signals, in a process of its own
+
+
+def child(folder: str, how: str) -> None:
+    """What the processes below run."""
+    torch.set_num_threads(1)
+    task = Order(pause=(folder, 3) if how == "pause" else None)
+    if how == "die":
+        replace, calls = os.replace, []
+
+        def dying(*paths):
+            calls.append(paths)
+            if len(calls) == 4:  # Moon's manifest is written, the checkpoint is not
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(*paths)
+
+        results.os.replace = dying
+    train(task, conditions(task), folder)
+
+
+def start(folder, how: str) -> subprocess.Popen:
+    code = f"import test_training; test_training.child({str(folder)!r}, {how!r})"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+def test_a_run_killed_within_an_epoch_goes_on_to_the_same_bits(tmp_path, undisturbed):
+    process = start(tmp_path, "pause")
+    wait_for(tmp_path / "paused", process)
+    process.kill()
+    process.communicate()
+    task = Order()
+    assert_same(tmp_path, run(tmp_path, task), *undisturbed)
+    assert task.trained == [3, 4]
+    assert_tidy(tmp_path)
+
+
+def test_a_run_killed_while_it_writes_leaves_no_litter(tmp_path, undisturbed):
+    process = start(tmp_path, "die")
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert list(tmp_path.rglob("*.part")), "the test's own premise"
+    assert_same(tmp_path, run(tmp_path), *undisturbed)
+    assert_tidy(tmp_path)
+
+
+def test_control_c_says_how_to_go_on(tmp_path, undisturbed):
+    process = start(tmp_path, "pause")
+    wait_for(tmp_path / "paused", process)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode != 0
+    assert "Interrupted. Run the same again to go on from the last finished epoch." in said
+    assert not list(tmp_path.rglob("*.part"))
+    task = Order()
+    assert_same(tmp_path, run(tmp_path, task), *undisturbed)
+    assert task.trained == [3, 4]
+
+
+def test_control_c_in_a_fresh_run_promises_only_what_is_so(tmp_path, capsys, monkeypatch):
+    """Run the same again, it says; so the same again must go on from there."""
+
+    class Interrupted(Order):
+        def train_epoch(self, table, epoch, tick=lambda **_: None):
+            if epoch == 3:
+                raise KeyboardInterrupt
+            return super().train_epoch(table, epoch, tick)
+
+    run(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Interrupted(), fresh=True)
+    said = capsys.readouterr().err
+    task = Order()
+    run(tmp_path, task, fresh=True)
+    if "Run the same again to go on" in said:
+        assert task.trained == [3, 4]
+
+
+# divergence
+
+
+class Poisoned(Order):
+    """Gal's network starts with a weight that is no number, or its figures are none."""
+
+    def __init__(self, where: str):
+        super().__init__()
+        self.where = where
+
+    def network(self, recurrent_dropout, forward, seed):
+        network = super().network(recurrent_dropout, forward, seed)
+        if self.where == "weights" and recurrent_dropout.hidden:
+            with torch.no_grad():
+                network.readout.weight[0, 0] = float("nan")
+        return network
+
+    def evaluate(self, table):
+        measured = super().evaluate(table)
+        if self.where != "weights":
+            for i, name in enumerate(table.names):
+                if "-gal-" in name and len(self.trained) == EPOCHS:
+                    measured["test"][i] = float(self.where)
+        return measured
+
+
+def test_a_diverged_network_is_reported_and_the_others_go_on(tmp_path, undisturbed, capsys):
+    gal, *others = run(tmp_path, Poisoned("weights"))
+    assert gal["status"] == "diverged"
+    assert gal["final"] == {"last": None, "best": None}
+    assert len(gal["curve"]) == 1
+    assert gal["curve"][0]["epoch"] == 1
+    assert {gal["curve"][0][k] for k in ("loss", "train", "test")} == {None}
+    assert f"{gal['name']} diverged in epoch 1 and was frozen" in capsys.readouterr().err
+    for found, expected in zip(others, undisturbed[1][1:], strict=True):
+        assert found["status"] == "finished"
+        for a, b in zip(found["curve"], expected["curve"], strict=True):
+            assert a == pytest.approx(b, abs=1e-5)
+    assert_tidy(tmp_path)
+
+
+def test_a_diverged_network_is_not_trained_again(tmp_path):
+    manifests = run(tmp_path, Poisoned("weights"))
+    task = Poisoned("weights")
+    assert run(tmp_path, task) == manifests
+    assert task.trained == []
+
+
+@pytest.mark.parametrize("figure", ["nan", "inf"])
+def test_figures_that_are_no_numbers_cost_the_others_nothing(figure, tmp_path, undisturbed):
+    """The last update may be the one too large: the loss was finite, the evaluation is not."""
+    gal, *others = run(tmp_path, Poisoned(figure))
+    assert gal["status"] == "diverged"
+    assert figures(others) == figures(undisturbed[1][1:])
+    assert_tidy(tmp_path)
+
+
+@pytest.mark.parametrize("lr", [1e4, 1e6, 1e36])
+def test_a_hopeless_learning_rate_ends_in_manifests(lr, tmp_path):
+    """A perplexity is an exponential: a loss of 1,000 is a number, its perplexity is not."""
+    task = Words()
+    task.settings["lr"] = lr
+    manifests = train(task, conditions(task, ["none", "gal"]), tmp_path, progress=False)
+    assert all(m["status"] in ("diverged", "finished") for m in manifests)
+    for path in tmp_path.glob("*.json"):
+        json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+# folders
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_an_unwritable_folder_is_refused_before_training(below, tmp_path):
+    """A file stands where the folder should be: that stops root, too."""
+    (tmp_path / "file").write_text("mine")
+    folder = tmp_path / "file" / below
+    task = Order()
+    with pytest.raises(OSError, match=rf"{re.escape(str(folder))}.*give another results_dir"):
+        run(folder, task)
+    assert task.trained == []
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_finished_results_may_lie_in_a_folder_that_cannot_be_written(undisturbed, monkeypatch):
+    monkeypatch.setattr(results, "writable", lambda *_: pytest.fail("tried to write"))
+    folder, manifests = undisturbed
+    assert run(folder) == manifests
+
+
+def test_a_results_folder_is_created(tmp_path, undisturbed):
+    assert_same(tmp_path / "a" / "b", run(tmp_path / "a" / "b"), *undisturbed)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"schema": 99}', '{"schema": 1}'])
+def test_a_damaged_manifest_is_named_and_left(damage, tmp_path):
+    run(tmp_path)
+    path = tmp_path / f"{conditions(Order())[1].name}.json"
+    path.write_text(damage)
+    task = Order()
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is not a result.*move it away"):
+        run(tmp_path, task)
+    assert task.trained == []
+    assert path.read_text() == damage
+
+
+def test_a_manifest_under_another_ones_name_is_not_believed(tmp_path):
+    gal, moon, _ = (tmp_path / f"{c.name}.json" for c in conditions(Order()))
+    run(tmp_path)
+    moon.write_text(gal.read_text())
+    with pytest.raises(ValueError, match=re.escape(str(moon))):
+        run(tmp_path)
+
+
+def test_progress_is_a_bar_on_stderr_with_loss_accuracy_and_time(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tqdm.tqdm.mininterval", 0, raising=False)
+    task = Order()
+    train(task, conditions(task), tmp_path, progress=True)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    for part in ("Temporal Order (3 networks)", "(2 networks)", "loss=", "accuracy=", "<"):
+        assert part in shown.err
+    assert "25/25" in shown.err
+
+
+def test_without_tqdm_training_is_the_same(tmp_path, undisturbed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    task = Order()
+    assert_same(tmp_path, train(task, conditions(task), tmp_path, progress=True), *undisturbed)
+
+
+def test_checkpoints_are_safe_to_load(tmp_path, monkeypatch):
+    """Tensors and plain values alone: a results folder may come from someone else."""
+    die_at(monkeypatch, 2)
+    with pytest.raises(Killed):
+        run(tmp_path)
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*.pt")
+    state = torch.load(checkpoint, weights_only=True)
+    assert state["epoch"] == 1
+    assert sorted(state["names"]) == sorted(c.name for c in conditions(Order()))
