@@ -29,8 +29,13 @@ def drop(value: Tensor, mask: Tensor | None) -> Tensor:
     return value if mask is None else mask * value
 
 
-def linear(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(R, B, H), (R, N, H), (R, N) -> (R, B, N), one matrix per replica."""
+def linear(h: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(R, B, H), (R, N, H), (R, N) -> (R, B, N), one matrix per replica.
+
+    Operands have the weight's precision, sums that of h.
+    """
+    if weight.dtype != h.dtype:
+        h, weight = h.to(weight.dtype).to(h.dtype), weight.to(h.dtype)
     out = h @ weight.mT
     return out if bias is None else out + bias.unsqueeze(1)
 

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
-from recdrop import masks
+from recdrop import layouts, masks
 from recdrop.cells import ACTIVATIONS
 from recdrop.dropout import LEVELS, SITES, RecurrentDropout, threshold
 from recdrop.recurrence import scan
@@ -22,13 +22,11 @@ class Dropout(nn.Module):
 
     Raises:
         TypeError: ``p`` is not a number.
-        ValueError: ``p`` lies outside [0, 1) or rounds to 1, or ``site`` is unknown.
+        ValueError: ``p`` is no rate, see :func:`recdrop.dropout.threshold`, or ``site`` is unknown.
 
     >>> drop = Dropout(0.5)
     >>> sorted(set(drop(torch.ones(100, 4)).flatten().tolist()))
     [0.0, 2.0]
-    >>> drop.eval()(torch.ones(2)).tolist()
-    [1.0, 1.0]
     """
 
     def __init__(self, p: float = 0.5, site: str = "input"):
@@ -66,12 +64,16 @@ class _Recurrent:
 
     _sites = SITES
 
-    def _set_up(self, recurrent_dropout: RecurrentDropout | None, activation: str) -> None:
+    def _set_up(self, drop: RecurrentDropout | None, activation: str) -> None:
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r} is unknown; choose 'tanh' or 'relu'")
         threshold(self.dropout, "dropout")
-        self.activation = activation
-        self.recurrent_dropout = recurrent_dropout
+        self.activation, self.recurrent_dropout = activation, drop
+        # torch.compile refuses subclasses of torch.nn's recurrent layers unless it is told not to.
+        # The import is no extra cost: the first call of any custom operator makes it, too.
+        import torch._dynamo.config
+
+        torch._dynamo.config.allow_rnn = True
 
     @property
     def recurrent_dropout(self) -> RecurrentDropout:
@@ -94,16 +96,13 @@ class _Recurrent:
                 )
         self._recurrent_dropout = drop
         # As buffers, so that torch.func.stack_module_state gives each replica dropout of its own.
-        for name, value in (
-            ("_thresholds", drop.thresholds),
-            ("_per_step", drop.per_step),
-            ("_inverted", drop.scaling == "inverted"),
-        ):
+        values = {"_thresholds": drop.thresholds, "_per_step": drop.per_step}
+        for name, value in {**values, "_inverted": drop.scaling == "inverted"}.items():
             value = torch.tensor(value, device=self.weight_ih_l0.device)
             self.register_buffer(name, value, persistent=False)
 
     def _apply(self, fn, recurse=True):
-        """Buffers that no state_dict holds are made anew: ``to_empty`` would leave them random."""
+        """The buffers are in no state_dict: make them anew, see Dropout."""
         super()._apply(fn, recurse)
         self.recurrent_dropout = self.recurrent_dropout
         return self
@@ -119,14 +118,11 @@ class _Recurrent:
         drop = self.recurrent_dropout
         dropped = drop.active and (self.training or drop.scaling == "paper")
         # torch's own between-layer dropout would not follow a table's seeds.
-        dropped |= self.training and self.dropout > 0 and masks.is_seeded()
-        return not (dropped or self._own_activation or _in_transform())
+        seeded = self.training and self.dropout > 0 and masks.is_seeded()
+        own_activation = self.activation == "relu" and self.mode in ("LSTM", "GRU")
+        return not (dropped or seeded or own_activation or _in_transform())
 
-    @property
-    def _own_activation(self) -> bool:
-        return self.activation == "relu" and self.mode in ("LSTM", "GRU")
-
-    def forward(self, input, hx=None):
+    def forward(self, input: Tensor | PackedSequence, hx=None):
         """As torch.nn's: output and final states, of the same shapes and types.
 
         Raises:
@@ -136,27 +132,23 @@ class _Recurrent:
             return super().forward(input, hx)
         output, states = self._run(input, hx)
         final = [torch.stack([v[-1] for v in kind]) for kind in zip(*states, strict=True)]
-        if _unbatched(input):
+        if layouts.is_unbatched(input):
             final = [v.squeeze(1) for v in final]
         return output, tuple(final) if self.mode == "LSTM" else final[0]
 
-    def trace(self, input: Tensor, hx=None) -> tuple[Tensor, ...]:
-        """The states after each step, as one would draw them.
+    def trace(self, input: Tensor | PackedSequence, hx=None) -> tuple[Tensor, ...]:
+        """The states after each step, as one would draw them: h, and c for an LSTM.
 
-        Args:
-            input, hx: as for :meth:`forward`.
-
-        Returns:
-            h, and c for an LSTM: (layers * directions, T, B, H) or (layers * directions, T, H). A
-            backward direction's steps stand in the order it takes them, from the last to the first.
+        Each is (layers * directions, T, B, H), without B for an unbatched input. A backward
+        direction's steps stand in the order it takes them, from the last to the first.
         """
         _, states = self._run(input, hx)
-        traces = [torch.stack(kind) for kind in zip(*states, strict=True)]
-        return tuple(v.squeeze(2) for v in traces) if _unbatched(input) else tuple(traces)
+        traces = tuple(torch.stack(kind) for kind in zip(*states, strict=True))
+        return tuple(v.squeeze(2) for v in traces) if layouts.is_unbatched(input) else traces
 
     def _run(self, input, hx):
         """Output as torch.nn's; for each layer and direction h, and c, over time (T, B, H)."""
-        x, lengths = self._as_steps(input)  # (T, B, I), (B,) or None
+        x, lengths = layouts.to_steps(input, self.batch_first)  # (T, B, I), (B,) or None
         hx = self._initial_states(input, x, hx)
         seed = torch.zeros((), dtype=torch.int64, device=x.device)
         if self.training and (self.recurrent_dropout.active or self.dropout or _in_transform()):
@@ -169,54 +161,29 @@ class _Recurrent:
             outputs = []
             for direction in range(1 + self.bidirectional):
                 first = [v[len(states)] for v in hx]
-                backwards = direction == 1
-                traced = self._scan(_reverse(x, lengths) if backwards else x,
-                                    first, seed, lengths, layer, direction)  # fmt: skip
+                steps = layouts.reverse(x, lengths) if direction else x
+                traced = self._scan(steps, first, seed, lengths, layer, direction)
                 states.append(traced)
-                outputs.append(_reverse(traced[0], lengths) if backwards else traced[0])
+                outputs.append(layouts.reverse(traced[0], lengths) if direction else traced[0])
             x = torch.cat(outputs, -1)  # (T, B, H or 2H)
-        return self._as_output(x, input, lengths), states
+        return layouts.from_steps(x, lengths, input, self.batch_first), states
 
-    def _scan(self, x, first, seed, lengths, layer, direction):
+    def _scan(self, x, first, seed, lengths, layer, direction) -> tuple[Tensor, ...]:
+        """One layer in one direction as a table of one network: h, and c, (T, B, H)."""
         suffix = f"_l{layer}" + "_reverse" * direction
         names = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if self.bias else ()))
-        weights = [getattr(self, name + suffix).unsqueeze(0) for name in names]
-        weights += [None] * (4 - len(weights))
-        keep = 1 - self._thresholds.double() / LEVELS
+        weights = [getattr(self, name + suffix) for name in names] + [None] * (4 - len(names))
+        keep, one = 1 - self._thresholds.double() / LEVELS, 1.0
         if self.training:
-            thresholds, scale = self._thresholds, torch.where(self._inverted, 1 / keep, 1)
+            thresholds, scale = self._thresholds, torch.where(self._inverted, one / keep, one)
         else:
-            thresholds, scale = self._thresholds * 0, torch.where(self._inverted, 1, keep)
-        h, c = scan(
-            f"{self.mode[:4].lower().rstrip('_')}_{self.activation}",
-            x.unsqueeze(0),
-            *(v.unsqueeze(0) for v in first),
-            *([] if self.mode == "LSTM" else [None]),
-            *weights,
-            thresholds.unsqueeze(0),
-            scale.unsqueeze(0),
-            self._per_step.unsqueeze(0),
-            seed.view(1),
-            None if lengths is None else lengths.unsqueeze(0),
-            layer,
-            direction,
-        )
+            thresholds, scale = self._thresholds * 0, torch.where(self._inverted, one, keep)
+        first = first if len(first) == 2 else [*first, None]
+        tensors = (x, *first, *weights, thresholds, scale, self._per_step, seed, lengths)
+        one_network = [None if v is None else v.unsqueeze(0) for v in tensors]
+        cell = f"{self.mode.partition('_')[0].lower()}_{self.activation}"
+        h, c = scan(cell, *one_network, layer, direction)
         return (h.squeeze(0), c.squeeze(0)) if self.mode == "LSTM" else (h.squeeze(0),)
-
-    def _as_steps(self, input):
-        """(T, B, I), and (B,) lengths of a PackedSequence, rows in the caller's order."""
-        if isinstance(input, PackedSequence):
-            x, lengths = pad_packed_sequence(input)
-            return x, lengths.to(x.device)
-        if input.dim() not in (2, 3):
-            raise ValueError(f"input has {input.dim()} dimensions; give 3, or 2 if it is unbatched")
-        x = input.unsqueeze(1) if input.dim() == 2 else input
-        x = x.transpose(0, 1) if self.batch_first and input.dim() == 3 else x
-        if not x.shape[0]:
-            raise RuntimeError(
-                f"input of shape {tuple(input.shape)} has no time step; give 1 or more"
-            )
-        return x, None
 
     def _initial_states(self, input, x, hx) -> tuple[Tensor, ...]:
         """h0, and c0 for an LSTM, each (layers * directions, B, H); zeros where not given."""
@@ -225,39 +192,17 @@ class _Recurrent:
             slots = self.num_layers * (1 + self.bidirectional)
             hx = (x.new_zeros(slots, x.shape[1], self.hidden_size),) * kinds
         else:
-            hx = hx if kinds == 2 else (hx,)
-            expected = 2 if _unbatched(input) else 3
-            if any(v.dim() != expected for v in hx):
+            hx = tuple(hx) if kinds == 2 else (hx,)
+            unbatched = layouts.is_unbatched(input)
+            if any(v.dim() != 3 - unbatched for v in hx):
                 raise RuntimeError(
                     f"initial states have {[v.dim() for v in hx]} dimensions; "
-                    f"this input takes states of {expected}"
+                    f"this input takes states of {3 - unbatched}"
                 )
-            hx = tuple(v.unsqueeze(1) for v in hx) if _unbatched(input) else tuple(hx)
-        steps_first = x.transpose(0, 1) if self.batch_first else x
-        self.check_forward_args(steps_first, hx if kinds == 2 else hx[0], None)
+            hx = tuple(v.unsqueeze(1) for v in hx) if unbatched else hx
+        rows_first = x.transpose(0, 1) if self.batch_first else x
+        self.check_forward_args(rows_first, hx if kinds == 2 else hx[0], None)  # torch's messages
         return hx
-
-    def _as_output(self, x, input, lengths):
-        if isinstance(input, PackedSequence):
-            order = input.sorted_indices
-            if order is not None:
-                x, lengths = x[:, order], lengths[order]
-            return input._replace(data=pack_padded_sequence(x, lengths.cpu()).data)
-        if _unbatched(input):
-            return x.squeeze(1)
-        return x.transpose(0, 1) if self.batch_first else x
-
-
-def _unbatched(input: Tensor | PackedSequence) -> bool:
-    return not isinstance(input, PackedSequence) and input.dim() == 2
-
-
-def _reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """(T, B, N) backwards in time; each row within its own length."""
-    if lengths is None:
-        return x.flip(0)
-    t = torch.arange(x.shape[0], device=x.device)[:, None]
-    return x.gather(0, torch.where(t < lengths, lengths - 1 - t, t)[..., None].expand_as(x))
 
 
 def _in_transform() -> bool:
@@ -273,39 +218,8 @@ def _refuse_projection(proj_size: int) -> None:
         )
 
 
-class LSTM(_Recurrent, nn.LSTM):
-    r"""torch.nn.LSTM with recurrent dropout at any of three sites, Eqs. 4-9.
-
-    .. math::
-
-        a_t &= W x_t + U (m^h_t * h_{t-1}) + b \\
-        i_t, f_t, o_t &= \sigma(a_t), \quad g_t = f(a_t) \\
-        c_t &= m^c_t * (f_t * c_{t-1} + i_t * (m^u_t * g_t)) \\
-        h_t &= o_t * f(c_t)
-
-    Shapes, initial states, ``state_dict`` and PackedSequence are torch.nn's. With no active
-    recurrent dropout it runs torch.nn's own operator.
-
-    Args:
-        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
-            dtype: as for torch.nn.LSTM; ``dropout`` acts between layers.
-        recurrent_dropout: sites, rates, sampling and scaling; none by default.
-        activation: f above, ``"tanh"`` or ``"relu"``.
-        proj_size: not supported.
-
-    Raises:
-        TypeError: ``recurrent_dropout`` is not a RecurrentDropout.
-        ValueError: ``activation`` is unknown, or ``proj_size`` is not 0.
-
-    >>> drop = RecurrentDropout.semeniuta(0.25, per="step")
-    >>> lstm = LSTM(10, 20, recurrent_dropout=drop)
-    >>> x = torch.randn(35, 32, 10)  # (T, B, I)
-    >>> out, (h, c) = lstm(x)
-    >>> out.shape, h.shape, c.shape
-    (torch.Size([35, 32, 20]), torch.Size([1, 32, 20]), torch.Size([1, 32, 20]))
-    >>> isinstance(lstm, torch.nn.LSTM)
-    True
-    """
+class _Gated(_Recurrent):
+    """The arguments of LSTM and GRU."""
 
     def __init__(
         self,
@@ -323,14 +237,47 @@ class LSTM(_Recurrent, nn.LSTM):
         dtype=None,
     ):
         _refuse_projection(proj_size)
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            device=device, dtype=dtype,
-        )  # fmt: skip
+        where = {"device": device, "dtype": dtype}
+        sizes = (input_size, hidden_size, num_layers)
+        super().__init__(*sizes, bias, batch_first, dropout, bidirectional, **where)
         self._set_up(recurrent_dropout, activation)
 
 
-class GRU(_Recurrent, nn.GRU):
+class LSTM(_Gated, nn.LSTM):
+    r"""torch.nn.LSTM with recurrent dropout at any of three sites, Eqs. 4-9.
+
+    .. math::
+
+        a_t &= W x_t + U (m^h_t * h_{t-1}) + b \\
+        i_t, f_t, o_t &= \sigma(a_t), \quad g_t = f(a_t) \\
+        c_t &= m^c_t * (f_t * c_{t-1} + i_t * (m^u_t * g_t)) \\
+        h_t &= o_t * f(c_t)
+
+    Shapes, dtypes, initial states, ``state_dict`` and PackedSequence are torch.nn's. With no active
+    recurrent dropout it runs torch.nn's own operator. bfloat16 and float16, and float32 under
+    torch.autocast, have operands of low precision and states and sums in float32.
+
+    Args:
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
+            dtype: as for torch.nn.LSTM; ``dropout`` acts between layers.
+        recurrent_dropout: sites, rates, sampling and scaling; none by default.
+        activation: f above, ``"tanh"`` or ``"relu"``.
+        proj_size: not supported.
+
+    Raises:
+        TypeError: ``recurrent_dropout`` is not a RecurrentDropout.
+        ValueError: ``activation`` is unknown, or ``proj_size`` is not 0.
+
+    >>> lstm = LSTM(10, 20, recurrent_dropout=RecurrentDropout.semeniuta(0.25, per="step"))
+    >>> out, (h, c) = lstm(torch.randn(35, 32, 10))  # (T, B, I)
+    >>> out.shape, h.shape, c.shape
+    (torch.Size([35, 32, 20]), torch.Size([1, 32, 20]), torch.Size([1, 32, 20]))
+    >>> isinstance(lstm, torch.nn.LSTM)
+    True
+    """
+
+
+class GRU(_Gated, nn.GRU):
     r"""torch.nn.GRU with recurrent dropout at any of three sites.
 
     .. math::
@@ -347,28 +294,6 @@ class GRU(_Recurrent, nn.GRU):
     >>> out.shape, h.shape
     (torch.Size([35, 32, 20]), torch.Size([1, 32, 20]))
     """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        recurrent_dropout: RecurrentDropout | None = None,
-        activation: str = "tanh",
-        proj_size: int = 0,
-        device=None,
-        dtype=None,
-    ):
-        _refuse_projection(proj_size)
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            device=device, dtype=dtype,
-        )  # fmt: skip
-        self._set_up(recurrent_dropout, activation)
 
 
 class RNN(_Recurrent, nn.RNN):
@@ -407,8 +332,7 @@ class RNN(_Recurrent, nn.RNN):
         dtype=None,
     ):
         _refuse_projection(proj_size)
-        super().__init__(
-            input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout,
-            bidirectional, device=device, dtype=dtype,
-        )  # fmt: skip
+        where = {"device": device, "dtype": dtype}
+        sizes = (input_size, hidden_size, num_layers, nonlinearity)
+        super().__init__(*sizes, bias, batch_first, dropout, bidirectional, **where)
         self._set_up(recurrent_dropout, nonlinearity)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.library import custom_op
 
 SITE_CODES = {"update": 0, "hidden": 1, "cell": 2, "input": 3, "output": 4}
 
@@ -144,4 +145,19 @@ def next_seed(device: torch.device | str = "cpu") -> Tensor:
     or the next of the surrounding :func:`seeding`."""
     if _surrounding:
         return _surrounding[-1].next().to(device)
-    return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64).to(device)
+    if torch.compiler.is_compiling():
+        # randint would draw from the graph's own generator, and two equal calls might become one.
+        seed = torch.empty((), dtype=torch.int64)
+        _draw_into(seed)
+    else:
+        seed = _draw()
+    return seed.to(device)
+
+
+def _draw() -> Tensor:
+    return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64)
+
+
+@custom_op("recdrop::draw_seed", mutates_args={"seed"})
+def _draw_into(seed: Tensor) -> None:
+    seed.copy_(_draw())

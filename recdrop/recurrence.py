@@ -4,17 +4,20 @@ Every tensor carries R independent networks in front: one call runs a whole tabl
 each with its own parameters, rates, samplings and seed. Because it is one operator, torch.compile
 sees one node, and ``torch.vmap`` over stacked parameters becomes the replica dimension.
 
-This file holds the reference backend: plain PyTorch, in any dtype, on any device.
+The forward pass here is the reference backend: plain PyTorch, in any dtype, on any device; the
+backward pass is :mod:`recdrop.kernels.bptt`. Operands may be of low precision, states and sums are
+in float32 at least.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
+from torch.library import Library, custom_op
 
-from recdrop import bptt, cells, masks
+from recdrop import cells, masks
 from recdrop.dropout import SITES
-
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+from recdrop.kernels import bptt
 
 
 @custom_op("recdrop::scan", mutates_args=())
@@ -34,6 +37,7 @@ def scan(
     lengths: Tensor | None = None,
     layer: int = 0,
     direction: int = 0,
+    bf16: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Run R recurrent networks over T steps.
 
@@ -51,34 +55,41 @@ def scan(
         seeds: (R,) int64.
         lengths: (R, B) int64 or None; a row's state stands still from its length on.
         layer, direction: they tell this scan's masks from those of other layers.
+        bf16: round the operands of matrix products to bfloat16, as torch.autocast asks for.
 
     Returns:
         h (R, T, B, H) and c (R, T, B, H), the states after each step; c is (R, 0, B, H) for cells
         without one. The final state is that of the last step.
     """
-    m = factors(thresholds, scale, per_step, seeds, x, h0, layer, direction)
-    return _forward(cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, m, lengths)
+    inputs = _widen(x, h0, c0, w_ih, w_hh, b_ih, b_hh, bf16=bf16)
+    m = factors(inputs[0], h0, (thresholds, scale, per_step, seeds), layer, direction)
+    h, c = _forward(cell, *inputs, m, lengths)
+    return h.to(x.dtype), c.to(x.dtype)
 
 
 @scan.register_fake
-def _(cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, *_):
-    R, T, B, _ = x.shape
-    return x.new_empty(R, T, B, h0.shape[-1]), x.new_empty(
-        R, T if cell.startswith("lstm") else 0, B, h0.shape[-1]
-    )
+def _(cell, x, h0, *_):
+    (R, T, B, _), H = x.shape, h0.shape[-1]
+    return x.new_empty(R, T, B, H), x.new_empty(R, T if cell.startswith("lstm") else 0, B, H)
+
+
+def _widen(*tensors: Tensor | None, bf16: bool) -> list[Tensor | None]:
+    """Weights in the precision of operands, all else in that of states and sums."""
+    x, h0, c0, w_ih, w_hh, b_ih, b_hh = tensors
+    wide = torch.promote_types(x.dtype, torch.float32)
+    x, h0, c0, b_ih, b_hh = (None if v is None else v.to(wide) for v in (x, h0, c0, b_ih, b_hh))
+    w_ih, w_hh = (w.to(torch.bfloat16 if bf16 else w.dtype) for w in (w_ih, w_hh))
+    return [x, h0, c0, w_ih, w_hh, b_ih, b_hh]
 
 
 def factors(
-    thresholds: Tensor,
-    scale: Tensor,
-    per_step: Tensor,
-    seeds: Tensor,
-    x: Tensor,
-    h0: Tensor,
-    layer: int,
-    direction: int,
+    x: Tensor, h0: Tensor, dropout: tuple[Tensor, ...], layer: int, direction: int
 ) -> cells.Masks:
-    """A scan's masks by site: (R, T, B, H), with 1 in place of what does not vary, or None."""
+    """A scan's masks by site: (R, T, B, H), with 1 in place of what does not vary, or None.
+
+    ``dropout`` holds thresholds, scale, per_step and seeds.
+    """
+    thresholds, scale, per_step, seeds = dropout
     (R, T, B, _), H = x.shape, h0.shape[-1]
     found: list[Tensor | None] = []
     for k, site in enumerate(SITES):
@@ -90,26 +101,14 @@ def factors(
         factor = value.repeat(1, T if stepwise.any() else 1, B, H)
         for replicas, steps in ((stepwise, T), (dropped & ~per_step[:, k], 1)):
             if len(which := replicas.nonzero().flatten()):
-                bits = masks.kept(
+                factor[which] *= masks.kept(
                     seeds[which], thresholds[which, k], site, steps, B, H, layer, direction
                 )
-                factor[which] *= bits
         found.append(factor)
     return cells.Masks(*found)
 
 
-def _forward(
-    cell: str,
-    x: Tensor,
-    h: Tensor,
-    c: Tensor | None,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    m: cells.Masks,
-    lengths: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def _forward(cell, x, h, c, w_ih, w_hh, b_ih, b_hh, m, lengths) -> tuple[Tensor, Tensor]:
     name, activation = cell.split("_")
     step, activation = getattr(cells, name), cells.ACTIVATIONS[activation]
     R, T, B, _ = x.shape
@@ -138,50 +137,54 @@ def _hold(alive: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
 
 @custom_op("recdrop::scan_backward", mutates_args=())
 def scan_backward(
-    grad_h: Tensor,
-    grad_c: Tensor,
-    h: Tensor,
-    c: Tensor,
-    cell: str,
-    x: Tensor,
-    h0: Tensor,
-    c0: Tensor | None,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    thresholds: Tensor,
-    scale: Tensor,
-    per_step: Tensor,
-    seeds: Tensor,
-    lengths: Tensor | None,
-    layer: int,
-    direction: int,
+    cell: str, tensors: Sequence[Tensor | None], layer: int, direction: int, bf16: bool
 ) -> list[Tensor]:
     """Gradients of those of x, h0, c0, w_ih, w_hh, b_ih, b_hh that are given, in this order.
 
-    The masks are drawn again from the stream; see :mod:`recdrop.bptt`.
+    ``tensors`` holds the gradients of h and c, h, c, and the scan's tensors. The masks are drawn
+    again from the stream.
     """
+    grad_h, grad_c, h, c, *inputs = tensors[:11]
+    *dropout, lengths = tensors[11:]
+    wide = _widen(*inputs, bf16=bf16)
+    m = factors(wide[0], wide[1], dropout, layer, direction)
+    grad_h, grad_c, h, c = (v.to(wide[0].dtype) for v in (grad_h, grad_c, h, c))
     name, activation = cell.split("_")
-    inputs = (x, h0, c0, w_ih, w_hh, b_ih, b_hh)
-    m = factors(thresholds, scale, per_step, seeds, x, h0, layer, direction)
-    return bptt.backward(name, activation, inputs, m, lengths, (h, c), (grad_h, grad_c))
+    grads = bptt.backward(name, activation, wide, m, lengths, (h, c), (grad_h, grad_c))
+    given = [v for v in inputs if v is not None]
+    return [grad.to(v.dtype) for grad, v in zip(grads, given, strict=True)]
 
 
 @scan_backward.register_fake
-def _(grad_h, grad_c, h, c, cell, *args):
-    return [torch.empty_like(v) for v in args[:7] if v is not None]
+def _(cell, tensors, *_):
+    return [torch.empty_like(v) for v in tensors[4:11] if v is not None]
+
+
+class _Once(torch.autograd.Function):
+    """Gradients that cannot be differentiated again: an error, where torch would leave them out."""
+
+    @staticmethod
+    def forward(ctx, count, *grads_and_inputs):
+        return tuple(grad.view_as(grad) for grad in grads_and_inputs[:count])
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError("scan_backward cannot be differentiated: no second derivatives")
 
 
 def _setup(ctx, inputs, output):
-    ctx.cell, tensors, (ctx.layer, ctx.direction) = inputs[0], inputs[1:13], inputs[13:]
+    ctx.cell, *tensors = inputs[:13]
+    ctx.rest = inputs[13:]
     ctx.save_for_backward(*output, *tensors)
 
 
 def _backward(ctx, grad_h, grad_c):
-    h, c, *tensors = ctx.saved_tensors
-    grads = iter(scan_backward(grad_h, grad_c, h, c, ctx.cell, *tensors, ctx.layer, ctx.direction))
-    return (None, *(None if v is None else next(grads) for v in tensors[:7]), *[None] * 7)
+    saved = ctx.saved_tensors
+    grads = scan_backward(ctx.cell, [grad_h, grad_c, *saved], *ctx.rest)
+    if torch.is_grad_enabled():  # create_graph=True
+        grads = _Once.apply(len(grads), *grads, *(v for v in saved[2:9] if v is not None))
+    grads = iter(grads)
+    return (None, *(None if v is None else next(grads) for v in saved[2:9]), *[None] * 8)
 
 
 scan.register_autograd(_backward, setup_context=_setup)
@@ -200,3 +203,24 @@ def _(info, in_dims, cell, *args):
 
     h, c = scan(cell, *(fold(v, dim) for v, dim in zip(args, in_dims[1:], strict=True)))
     return (h.unflatten(0, (V, h.shape[0] // V)), c.unflatten(0, (V, c.shape[0] // V))), (0, 0)
+
+
+def _autocast(device: str):
+    """torch.autocast to bfloat16 rounds operands to it and takes all else to float32."""
+
+    def rule(cell, *args):
+        tensors, rest = args[:7], args[7:14]
+        low = torch.get_autocast_dtype(device)
+        double = any(v is not None and v.dtype is torch.float64 for v in tensors)
+        with torch.amp.autocast(device, enabled=False):
+            if low is not torch.bfloat16 or double:
+                return scan(cell, *tensors, *rest)
+            tensors = [None if v is None else v.to(torch.float32) for v in tensors]
+            return scan(cell, *tensors, *rest, bf16=True)
+
+    return rule
+
+
+_library = Library("recdrop", "FRAGMENT")
+for device in ("cpu", "cuda"):
+    _library.impl("scan", _autocast(device), f"Autocast{device.upper()}")

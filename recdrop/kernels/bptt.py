@@ -60,18 +60,15 @@ def backward(
     if lengths is not None:
         local = _hold(local, lengths)
     du, dh0, dc0 = _through_time(local, w_hh, m.hidden, grads, h0, c0)
-    da = (
-        du
-        if local.candidate is None
-        else torch.cat([du[..., : -h0.shape[-1]], local.candidate], -1)
-    )
-
+    da = du
+    if local.candidate is not None:  # a GRU's candidate reads W x and U h apart
+        da = torch.cat([du[..., : -h0.shape[-1]], local.candidate], -1)
     found = [
         _product(da, w_ih.mT),
         dh0,
         dc0,
-        _outer(da, x),
-        _outer(du, read),
+        _outer(da, x, w_ih.dtype),
+        _outer(du, read, w_hh.dtype),
         None if b_ih is None else da.sum((1, 2)),
         None if b_hh is None else du.sum((1, 2)),
     ]
@@ -149,7 +146,7 @@ def _through_time(
         by_h[:, t] *= dh.unsqueeze(2)
         if local.candidate is not None:
             local.candidate[:, t] *= dh
-        back = du[:, t].flatten(2) @ w_hh  # (R, B, G*H) @ (R, G*H, H)
+        back = linear(du[:, t].flatten(2), w_hh.mT)  # (R, B, G*H) @ (R, G*H, H)
         back = back if mask is None else back * mask[:, t]
         dh = back if local.carry_h is None else back + dh * local.carry_h[:, t]
     return du.flatten(3), dh, dc
@@ -165,6 +162,7 @@ def _product(v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return linear(v.flatten(1, 2), weight, bias).unflatten(1, v.shape[1:3])
 
 
-def _outer(d: Tensor, v: Tensor) -> Tensor:
+def _outer(d: Tensor, v: Tensor, operands: torch.dtype) -> Tensor:
     """(R, T, B, N), (R, T, B, K) -> (R, N, K), summed over steps and rows."""
+    d, v = (w.to(operands).to(d.dtype) for w in (d, v))
     return d.flatten(1, 2).mT @ v.flatten(1, 2)

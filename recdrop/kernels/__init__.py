@@ -1,0 +1,1 @@
+"""Implementations of the scan behind :mod:`recdrop.recurrence`."""
