@@ -1,7 +1,8 @@
 """recdrop: recurrent dropout without memory loss, for torch.nn's recurrent layers."""
 
 from recdrop.dropout import RecurrentDropout
-from recdrop.layers import GRU, LSTM, RNN, Dropout
+from recdrop.forward import Dropout
+from recdrop.layers import GRU, LSTM, RNN
 
 __all__ = ["GRU", "LSTM", "RNN", "Dropout", "RecurrentDropout"]
 __version__ = "0.1.0"

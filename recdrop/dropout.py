@@ -24,23 +24,17 @@ def threshold(rate: float, name: str = "rate") -> int:
 
     Raises:
         TypeError: ``rate`` is not a real number.
-        ValueError: ``rate`` lies outside [0, 1), or rounds to 1, or from above to 0, at the
-            resolution of 1/65536.
+        ValueError: it lies outside [0, 1), or cannot be told from 0 or 1 in steps of 1/65536.
     """
     if isinstance(rate, bool) or not isinstance(rate, Real):
         raise TypeError(f"{name}={rate!r} is not a number; give a dropout rate such as 0.25")
     if not 0 <= rate < 1:  # also false for NaN
         raise ValueError(f"{name}={rate!r} is outside [0, 1); give a dropout rate such as 0.25")
     level = round(LEVELS * float(rate))
-    if level == LEVELS:
+    if level == LEVELS or (rate and not level):
         raise ValueError(
-            f"{name}={rate!r} rounds to 1 at the resolution of 1/65536 and would drop every unit; "
-            f"the largest rate is {1 - 1 / LEVELS:.6f}"
-        )
-    if rate and not level:
-        raise ValueError(
-            f"{name}={rate!r} rounds to 0 at the resolution of 1/65536 and would drop nothing; "
-            f"give 0, or at least {1 / LEVELS:.6f}"
+            f"{name}={rate!r} rounds to {level // LEVELS} in steps of 1/65536; "
+            f"give 0, or a rate from {1 / LEVELS:.6f} to {1 - 1 / LEVELS:.6f}"
         )
     return level
 
@@ -131,42 +125,23 @@ class RecurrentDropout:
                 f"cannot combine scaling={self.scaling!r} with scaling={other.scaling!r}; "
                 "give both sides the same scaling"
             )
-        for site, a, b in zip(SITES, self.rates, other.rates, strict=True):
-            if a and b:
-                raise ValueError(
-                    f"both sides drop the {site} (rates {a} and {b}); give the rate on one side"
-                )
+        both = [s for s, a, b in zip(SITES, self.rates, other.rates, strict=True) if a and b]
+        if both:
+            raise ValueError(f"both sides drop the {both[0]}; give its rate on one side only")
         rates = (a or b for a, b in zip(self.rates, other.rates, strict=True))
-        # A site that only the right side drops brings the right side's sampling with it.
-        samplings = (
-            s if not rate else t
-            for s, t, rate in zip(self.samplings, other.samplings, other.rates, strict=True)
-        )
-        return RecurrentDropout(
-            *rates, per=dict(zip(SITES, samplings, strict=True)), scaling=self.scaling
-        )
+        per = {s: other.samplings[k] if other.rates[k] else self.samplings[k]
+               for k, s in enumerate(SITES)}  # fmt: skip
+        return RecurrentDropout(*rates, per=per, scaling=self.scaling)
 
     def __repr__(self) -> str:
         parts = [f"{site}={rate}" for site, rate in zip(SITES, self.rates, strict=True) if rate]
-        parts.append(f"per={self.per!r}")
-        if self.scaling != "inverted":
-            parts.append(f"scaling={self.scaling!r}")
+        parts += [f"per={self.per!r}"]
+        parts += [f"scaling={self.scaling!r}"] if self.scaling != "inverted" else []
         return f"RecurrentDropout({', '.join(parts)})"
 
-    @property
-    def update(self) -> float:
-        """The rate on the update, as given."""
-        return self.rates[0]
-
-    @property
-    def hidden(self) -> float:
-        """The rate on the hidden state, as given."""
-        return self.rates[1]
-
-    @property
-    def cell(self) -> float:
-        """The rate on the cell state, as given."""
-        return self.rates[2]
+    update = property(lambda self: self.rates[0], doc="The rate on the update, as given.")
+    hidden = property(lambda self: self.rates[1], doc="The rate on the hidden state, as given.")
+    cell = property(lambda self: self.rates[2], doc="The rate on the cell state, as given.")
 
     @property
     def per(self) -> Sampling | dict[str, Sampling]:
@@ -174,11 +149,6 @@ class RecurrentDropout:
         dropped = {s: p for s, p, r in zip(SITES, self.samplings, self.rates, strict=True) if r}
         used = set(dropped.values()) or {"step"}
         return used.pop() if len(used) == 1 else dropped
-
-    @property
-    def active(self) -> bool:
-        """Whether any site drops anything."""
-        return any(self.thresholds)
 
     @property
     def thresholds(self) -> tuple[int, int, int]:
@@ -189,6 +159,11 @@ class RecurrentDropout:
     def per_step(self) -> tuple[bool, bool, bool]:
         """By site, whether masks are redrawn at each step."""
         return tuple(sampling == "step" for sampling in self.samplings)
+
+    @property
+    def active(self) -> bool:
+        """Whether any site drops anything."""
+        return any(self.rates)
 
     def scales(self, training: bool) -> tuple[float, float, float]:
         """By site, the factor of a kept unit: Eq. 14 ("inverted") or Eq. 3 ("paper").
@@ -205,10 +180,8 @@ class RecurrentDropout:
 
 
 def _samplings(per: Sampling | Mapping[str, Sampling], rates: tuple) -> tuple[Sampling, ...]:
-    """One sampling by site, from a string for all or a dict by site.
-
-    Where a site drops nothing its sampling means nothing: "step" then, so that equal is equal.
-    """
+    """By site; "step" where nothing is dropped and the sampling means nothing, so that equal is
+    equal."""
     if isinstance(per, str):
         per = dict.fromkeys(SITES, per)
     elif not isinstance(per, Mapping):
@@ -218,6 +191,5 @@ def _samplings(per: Sampling | Mapping[str, Sampling], rates: tuple) -> tuple[Sa
             raise ValueError(f"per names the unknown site {site!r}; the sites are {SITES}")
         if sampling not in SAMPLINGS:
             raise ValueError(f"per={sampling!r} is unknown; choose one of {SAMPLINGS}")
-    return tuple(
-        per.get(site, "step") if rate else "step" for site, rate in zip(SITES, rates, strict=True)
-    )
+    chosen = (per.get(site, "step") for site in SITES)
+    return tuple(s if rate else "step" for s, rate in zip(chosen, rates, strict=True))

@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN: torch.nn's layers with recurrent dropout, and forward dropout beside them."""
+"""LSTM, GRU and RNN: torch.nn's layers with recurrent dropout."""
 
 import torch
 from torch import Tensor, nn
@@ -7,56 +7,8 @@ from torch.nn.utils.rnn import PackedSequence
 from recdrop import layouts, masks
 from recdrop.cells import ACTIVATIONS
 from recdrop.dropout import LEVELS, SITES, RecurrentDropout, threshold
+from recdrop.forward import forward_dropout
 from recdrop.recurrence import scan
-
-
-class Dropout(nn.Module):
-    r"""Dropout of forward connections, Eq. 14, on the same mask stream as the recurrent sites.
-
-    Input and output have the same shape, (\*, units) with any leading dimensions; masks are drawn
-    anew for each element. Unlike torch.nn.Dropout it gives each network of a table its own masks.
-
-    Args:
-        p: dropout rate in [0, 1), used in multiples of 1/65536.
-        site: ``"input"`` or ``"output"`` of the recurrent layer.
-
-    Raises:
-        TypeError: ``p`` is not a number.
-        ValueError: ``p`` is no rate, see :func:`recdrop.dropout.threshold`, or ``site`` is unknown.
-
-    >>> drop = Dropout(0.5)
-    >>> sorted(set(drop(torch.ones(100, 4)).flatten().tolist()))
-    [0.0, 2.0]
-    """
-
-    def __init__(self, p: float = 0.5, site: str = "input"):
-        super().__init__()
-        if site not in ("input", "output"):
-            raise ValueError(f"site={site!r} is unknown; choose 'input' or 'output'")
-        self.p, self.site = p, site
-        self.register_buffer("threshold", torch.tensor(threshold(p, "p")), persistent=False)
-
-    def _apply(self, fn, recurse=True):
-        """The buffer is in no state_dict: make it anew, or ``to_empty`` would leave it random."""
-        super()._apply(fn, recurse)
-        self.threshold = torch.tensor(threshold(self.p, "p"), device=self.threshold.device)
-        return self
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Training: masked and scaled by 1/(1-p). Evaluation: the input itself."""
-        if not self.training:
-            return input
-        return _forward_dropout(input, self.threshold, masks.next_seed(input.device), self.site)
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}, site={self.site!r}"
-
-
-def _forward_dropout(x: Tensor, level: Tensor, seed: Tensor, site: str, layer: int = 0) -> Tensor:
-    units = x.shape[-1]
-    rows = x.numel() // max(units, 1)
-    keep = masks.kept(seed.view(1), level.view(1), site, 1, rows, units, layer).view(x.shape)
-    return x * keep * (LEVELS / (LEVELS - level).double()).to(x.dtype)
 
 
 class _Recurrent:
@@ -157,7 +109,7 @@ class _Recurrent:
         for layer in range(self.num_layers):
             if layer and self.training and self.dropout:
                 level = torch.tensor(threshold(self.dropout), device=x.device)
-                x = _forward_dropout(x, level, seed, "output", layer)
+                x = forward_dropout(x, level, seed, "output", layer)
             outputs = []
             for direction in range(1 + self.bidirectional):
                 first = [v[len(states)] for v in hx]

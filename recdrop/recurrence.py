@@ -122,17 +122,13 @@ def _forward(cell, x, h, c, w_ih, w_hh, b_ih, b_hh, m, lengths) -> tuple[Tensor,
         alive = None if lengths is None else (t < lengths).unsqueeze(-1)  # (R, B, 1)
         if name == "lstm":
             new_h, new_c = step(a[t], h, c, w_hh, b_hh, now, activation)
-            c = _hold(alive, new_c, c)
+            c = new_c if alive is None else torch.where(alive, new_c, c)
             cs.append(c)
         else:
             new_h = step(a[t], h, w_hh, b_hh, now, activation)
-        h = _hold(alive, new_h, h)
+        h = new_h if alive is None else torch.where(alive, new_h, h)
         hs.append(h)
     return torch.stack(hs, 1), torch.stack(cs, 1) if cs else h.new_empty(R, 0, *h.shape[1:])
-
-
-def _hold(alive: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
-    return new if alive is None else torch.where(alive, new, old)
 
 
 @custom_op("recdrop::scan_backward", mutates_args=())

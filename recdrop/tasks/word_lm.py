@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from recdrop.data import grammar, ptb
 from recdrop.data.corpus import Corpus
 from recdrop.dropout import RecurrentDropout
-from recdrop.layers import LSTM, Dropout
+from recdrop.forward import Dropout
+from recdrop.layers import LSTM
 from recdrop.softmax import linear_cross_entropy
 from recdrop.tasks.initialise import uniform
 
