@@ -7,8 +7,7 @@ STAMP := .venv/.installed
 
 CHAPTERS := 01_recurrent_dropout 02_memory_loss 03_word_language_model
 RESULTS := runs/results
-# What a notebook writes to stderr, its progress bar that is, appears in the terminal as it is drawn.
-PAPERMILL := $(BIN)/papermill --kernel python3 --no-progress-bar --stderr-file -
+EXECUTE := $(BIN)/python tools/execute.py
 # The committed notebooks are executed already, so the build needs neither a kernel nor a network.
 SPHINX := $(BIN)/sphinx-build -W --keep-going -q -c book . book/_build/html
 
@@ -37,8 +36,8 @@ book: env ## Train the chapters' networks live, show the results, build the book
 	@mkdir -p $(RESULTS)
 	@set -e; for name in $(CHAPTERS); do \
 	    echo "== notebooks/$$name.ipynb"; \
-	    $(PAPERMILL) -p profile quick -p results_dir $(RESULTS) \
-	        notebooks/$$name.ipynb runs/$$name.ipynb; \
+	    $(EXECUTE) notebooks/$$name.ipynb runs/$$name.ipynb \
+	        profile=quick results_dir=$(RESULTS); \
 	done
 	@$(BIN)/recdrop results --table 1 --results-dir $(RESULTS)
 	@$(BIN)/recdrop results --table 2 --results-dir $(RESULTS)
@@ -62,7 +61,7 @@ notebooks: env ## Execute the committed notebooks anew, in place and in canonica
 	@mkdir -p runs/notebooks
 	@set -e; for source in notebooks/*.ipynb; do \
 	    executed=runs/$$source; \
-	    $(PAPERMILL) $$source $$executed; \
+	    $(EXECUTE) $$source $$executed; \
 	    $(BIN)/python tools/canonicalise.py $$executed; \
 	    cp $$executed $$source; \
 	done
@@ -72,5 +71,5 @@ lab: env ## Open JupyterLab at the notebooks
 	$(BIN)/jupyter-lab notebooks
 
 clean: ## Remove all that was built or trained here, but not .venv
-	rm -rf runs book/_build build .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf runs/* book/_build build .pytest_cache .ruff_cache .hypothesis .coverage
 	find recdrop tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from recdrop.study import tables
+from recdrop.study.results import from_root
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,17 +30,21 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments) or 0
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        return 0
     except (ValueError, OSError) as error:
         print(f"recdrop: {error}", file=sys.stderr)
         return 2
 
 
 def _results(a: argparse.Namespace) -> None:
-    rows = tables.table(a.table, a.results_dir)
+    if not from_root(a.results_dir).is_dir():
+        raise FileNotFoundError(f"no results folder {a.results_dir!r}; give one with --results-dir")
     if a.json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps(tables.table(a.table, a.results_dir), indent=1))
         return
-    shown = [row for row in rows if row["n"] or a.all]
+    rows = tables.table(a.table, a.results_dir, beyond=True)
+    shown = [row for row in rows if row["n"] or row["diverged"] or a.all]
     print(f"\nTable {a.table}: mean ± 95 % interval (number of seeds)\n")
     print(tables.markdown(shown) if shown else f"Nothing has been run yet in {a.results_dir}.")
 

@@ -54,9 +54,8 @@ class RecurrentDropout:
     ``update`` is the paper's own scheme (Eq. 9), ``hidden`` Gal's (Eq. 7), ``cell`` Moon's (Eq. 8).
 
     Args:
-        update: rate on the update (candidate) :math:`g_t`, in [0, 1).
-        hidden: rate on :math:`h_{t-1}` wherever a gate or the candidate reads it, in [0, 1).
-        cell: rate on the new state :math:`c_t`, in [0, 1).
+        update, hidden, cell: rates in [0, 1) on the update (candidate) :math:`g_t`, on
+            :math:`h_{t-1}` wherever a gate or the candidate reads it, on the new :math:`c_t`.
         per: ``"step"`` draws masks anew at each time step, ``"sequence"`` once per sequence;
             a dict such as ``{"update": "step", "hidden": "sequence"}`` chooses by site.
         scaling: ``"inverted"`` multiplies kept units by 1/(1-p) in training (Eq. 14);
@@ -88,8 +87,7 @@ class RecurrentDropout:
         scaling: Scaling = "inverted",
     ):
         rates = (update, hidden, cell)
-        for site, rate in zip(SITES, rates, strict=True):
-            threshold(rate, site)
+        _ = [threshold(rate, site) for site, rate in zip(SITES, rates, strict=True)]
         if scaling not in SCALINGS:
             raise ValueError(f"scaling={scaling!r} is unknown; choose one of {SCALINGS}")
         # A frozen dataclass assigns through object.__setattr__.

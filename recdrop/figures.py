@@ -181,14 +181,14 @@ def effect(results_dir: str | os.PathLike = "book/results") -> Figure:
                 facecolor=COLOURS[scheme] if filled else "white",
             )  # fmt: skip
             ax.plot(np.full(len(values), x + offset), values, "o", color="black", markersize=3)
-            ax.text(x + offset, -0.07, split, ha="center", fontsize=8)
+            ax.text(x + offset, -0.06, split, ha="center", fontsize=8)
     ax.axhline(CHANCE, color="#555555", linestyle=":", linewidth=1)
     ax.text(2.5, CHANCE + 0.015, "chance", ha="right", fontsize=8)
     ax.set(
         ylim=(0, 1.02), ylabel="accuracy", title="All learn the task; one forgets it at the test"
     )
     ax.set_xticks(range(3), [LABELS[s] for s in ORDER], fontsize=9)
-    ax.tick_params("x", pad=14, length=0)
+    ax.tick_params("x", pad=20, length=0)
     t = np.arange(16)
     ax = axes[0, 1]
     ax.plot(t, np.ones(16), color=COLOURS["semeniuta"], label="own, Eq. 15")
@@ -265,7 +265,8 @@ def rate_curves(
                             np.clip(values.mean(0) + half, 0, 1),
                             color=COLOURS[scheme], alpha=0.15, linewidth=0)  # fmt: skip
         ax.axhline(CHANCE, color="#555555", linestyle=":", linewidth=1)
-        ax.axvline(0.5, color="#555555", linewidth=0.6)
+        for trained in {m["condition"]["rate"] for m in manifests}:
+            ax.axvline(trained, color="#555555", linewidth=0.6)
         title = "training masks at this rate" if masked else "evaluation, factor 1 minus this rate"
         ax.set(title=title, xlabel="rate", ylim=(0, 1.02))
     axes[0, 0].set_ylabel("accuracy")

@@ -16,7 +16,12 @@ class _Recurrent:
 
     _sites = SITES
 
-    def _set_up(self, drop: RecurrentDropout | None, activation: str) -> None:
+    def _set_up(self, drop: RecurrentDropout | None, activation: str, proj_size: int) -> None:
+        if proj_size:
+            raise ValueError(
+                f"proj_size={proj_size} is not supported: the paper's cells have no projection; "
+                "leave it out and put a torch.nn.Linear behind the layer"
+            )
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r} is unknown; choose 'tanh' or 'relu'")
         threshold(self.dropout, "dropout")
@@ -48,8 +53,8 @@ class _Recurrent:
                 )
         self._recurrent_dropout = drop
         # As buffers, so that torch.func.stack_module_state gives each replica dropout of its own.
-        values = {"_thresholds": drop.thresholds, "_per_step": drop.per_step}
-        for name, value in {**values, "_inverted": drop.scaling == "inverted"}.items():
+        values = drop.thresholds, drop.per_step, drop.scaling == "inverted"
+        for name, value in zip(("_thresholds", "_per_step", "_inverted"), values, strict=True):
             value = torch.tensor(value, device=self.weight_ih_l0.device)
             self.register_buffer(name, value, persistent=False)
 
@@ -145,13 +150,7 @@ class _Recurrent:
             hx = (x.new_zeros(slots, x.shape[1], self.hidden_size),) * kinds
         else:
             hx = tuple(hx) if kinds == 2 else (hx,)
-            unbatched = layouts.is_unbatched(input)
-            if any(v.dim() != 3 - unbatched for v in hx):
-                raise RuntimeError(
-                    f"initial states have {[v.dim() for v in hx]} dimensions; "
-                    f"this input takes states of {3 - unbatched}"
-                )
-            hx = tuple(v.unsqueeze(1) for v in hx) if unbatched else hx
+            hx = tuple(v.unsqueeze(1) for v in hx) if layouts.is_unbatched(input) else hx
         rows_first = x.transpose(0, 1) if self.batch_first else x
         self.check_forward_args(rows_first, hx if kinds == 2 else hx[0], None)  # torch's messages
         return hx
@@ -160,14 +159,6 @@ class _Recurrent:
 def _in_transform() -> bool:
     """Inside a torch.func transform, where torch.nn's own operator has no batching rule."""
     return torch._C._functorch.peek_interpreter_stack() is not None
-
-
-def _refuse_projection(proj_size: int) -> None:
-    if proj_size:
-        raise ValueError(
-            f"proj_size={proj_size} is not supported: the paper's cells have no projection; "
-            "leave it out and put a torch.nn.Linear behind the layer"
-        )
 
 
 class _Gated(_Recurrent):
@@ -188,11 +179,10 @@ class _Gated(_Recurrent):
         device=None,
         dtype=None,
     ):
-        _refuse_projection(proj_size)
         where = {"device": device, "dtype": dtype}
         sizes = (input_size, hidden_size, num_layers)
         super().__init__(*sizes, bias, batch_first, dropout, bidirectional, **where)
-        self._set_up(recurrent_dropout, activation)
+        self._set_up(recurrent_dropout, activation, proj_size)
 
 
 class LSTM(_Gated, nn.LSTM):
@@ -210,11 +200,10 @@ class LSTM(_Gated, nn.LSTM):
     torch.autocast, have operands of low precision and states and sums in float32.
 
     Args:
-        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device,
-            dtype: as for torch.nn.LSTM; ``dropout`` acts between layers.
         recurrent_dropout: sites, rates, sampling and scaling; none by default.
         activation: f above, ``"tanh"`` or ``"relu"``.
-        proj_size: not supported.
+        input_size and so on: as for torch.nn.LSTM; ``dropout`` acts between layers, ``proj_size``
+            is not supported.
 
     Raises:
         TypeError: ``recurrent_dropout`` is not a RecurrentDropout.
@@ -241,10 +230,8 @@ class GRU(_Gated, nn.GRU):
     torch.nn's z keeps the old state, where the paper's lets the new one in. Arguments and errors
     as for :class:`LSTM`.
 
-    >>> gru = GRU(10, 20, recurrent_dropout=RecurrentDropout.semeniuta(0.5))
-    >>> out, h = gru(torch.randn(35, 32, 10))
-    >>> out.shape, h.shape
-    (torch.Size([35, 32, 20]), torch.Size([1, 32, 20]))
+    >>> GRU(10, 20, recurrent_dropout=RecurrentDropout.gal(0.5))(torch.randn(35, 32, 10))[1].shape
+    torch.Size([1, 32, 20])
     """
 
 
@@ -261,8 +248,7 @@ class RNN(_Recurrent, nn.RNN):
     Raises:
         ValueError: an ``update`` or ``cell`` rate, an unknown ``nonlinearity``, a ``proj_size``.
 
-    >>> rnn = RNN(10, 20, recurrent_dropout=RecurrentDropout.gal(0.5))
-    >>> rnn(torch.randn(35, 32, 10))[1].shape
+    >>> RNN(10, 20, recurrent_dropout=RecurrentDropout.gal(0.5))(torch.randn(35, 32, 10))[1].shape
     torch.Size([1, 32, 20])
     """
 
@@ -283,8 +269,7 @@ class RNN(_Recurrent, nn.RNN):
         device=None,
         dtype=None,
     ):
-        _refuse_projection(proj_size)
         where = {"device": device, "dtype": dtype}
         sizes = (input_size, hidden_size, num_layers, nonlinearity)
         super().__init__(*sizes, bias, batch_first, dropout, bidirectional, **where)
-        self._set_up(recurrent_dropout, nonlinearity)
+        self._set_up(recurrent_dropout, nonlinearity, proj_size)

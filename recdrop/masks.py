@@ -26,12 +26,7 @@ _WORD = 0xFFFFFFFF
 def philox4x32(counter: tuple[Tensor, ...], key: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Philox 4x32-10 on tensors of int64 that hold 32-bit words, broadcast against each other.
 
-    Args:
-        counter: four int64 tensors of words in [0, 2**32).
-        key: two int64 tensors of words in [0, 2**32).
-
-    Returns:
-        Four int64 tensors of words, of the broadcast shape.
+    ``counter`` is four and ``key`` two such tensors; the result is four of the broadcast shape.
 
     >>> zero = torch.tensor(0)
     >>> [f"{int(word):08x}" for word in philox4x32((zero,) * 4, (zero,) * 2)]
@@ -102,15 +97,14 @@ def kept(
 
 
 class _Seeding:
-    def __init__(self, seed: Tensor):
+    def __init__(self, seed: Tensor | int):
         self.seed, self.calls = torch.as_tensor(seed), 0
 
     def next(self) -> Tensor:
         """A fresh seed for each module called: Philox of (number of the call) under the seed."""
         zero = torch.zeros((), dtype=torch.int64, device=self.seed.device)
-        low, high, _, _ = philox4x32(
-            (zero + self.calls, zero, zero, zero - 1 & _WORD), _key(self.seed)
-        )
+        counter = zero + self.calls, zero, zero, zero + _WORD
+        low, high, _, _ = philox4x32(counter, _key(self.seed))
         self.calls += 1
         return high << 32 | low
 
@@ -122,11 +116,8 @@ _surrounding: list[_Seeding] = []  # a plain list, which torch.compile can follo
 def seeding(seed: Tensor | int) -> Iterator[None]:
     """Inside, modules derive their seeds from ``seed`` and not from torch's default generator.
 
-    This is how a table of networks gives each replica masks of its own: ``seed`` may be the
-    batched tensor of a ``torch.vmap``.
-
-    Args:
-        seed: () int64.
+    This is how a table of networks gives each replica masks of its own: ``seed``, () int64, may
+    be the batched tensor of a ``torch.vmap``.
     """
     _surrounding.append(_Seeding(seed))
     try:

@@ -18,6 +18,7 @@ from torch.library import Library, custom_op
 from recdrop import cells, masks
 from recdrop.dropout import SITES
 from recdrop.kernels import bptt
+from recdrop.replicate import vmap_rule
 
 
 @custom_op("recdrop::scan", mutates_args=())
@@ -44,14 +45,12 @@ def scan(
     Args:
         cell: ``"lstm"``, ``"gru"`` or ``"rnn"``, and ``"_tanh"`` or ``"_relu"``.
         x: (R, T, B, I).
-        h0: (R, B, H).
-        c0: (R, B, H) for an LSTM, else None.
-        w_ih: (R, G*H, I) with G gates in torch.nn's order (LSTM i, f, g, o; GRU r, z, n; RNN one).
-        w_hh: (R, G*H, H).
+        h0, c0: (R, B, H); c0 is None but for an LSTM.
+        w_ih, w_hh: (R, G*H, I), (R, G*H, H) with torch.nn's order of gates (LSTM i, f, g, o; GRU
+            r, z, n; RNN one).
         b_ih, b_hh: (R, G*H), or both None.
-        thresholds: (R, 3) int64, ``round(65536 p)`` for update, hidden, cell.
-        scale: (R, 3), the value of a kept unit by site.
-        per_step: (R, 3) bool, whether a site's mask is redrawn at each step.
+        thresholds, scale, per_step: (R, 3) int64, float, bool by site (update, hidden, cell):
+            ``round(65536 p)``, the value of a kept unit, whether masks are redrawn at each step.
         seeds: (R,) int64.
         lengths: (R, B) int64 or None; a row's state stands still from its length on.
         layer, direction: they tell this scan's masks from those of other layers.
@@ -82,12 +81,10 @@ def _widen(*tensors: Tensor | None, bf16: bool) -> list[Tensor | None]:
     return [x, h0, c0, w_ih, w_hh, b_ih, b_hh]
 
 
-def factors(
-    x: Tensor, h0: Tensor, dropout: tuple[Tensor, ...], layer: int, direction: int
-) -> cells.Masks:
+def factors(x: Tensor, h0: Tensor, dropout: tuple[Tensor, ...], *where: int) -> cells.Masks:
     """A scan's masks by site: (R, T, B, H), with 1 in place of what does not vary, or None.
 
-    ``dropout`` holds thresholds, scale, per_step and seeds.
+    ``dropout`` holds thresholds, scale, per_step and seeds, ``where`` is layer and direction.
     """
     thresholds, scale, per_step, seeds = dropout
     (R, T, B, _), H = x.shape, h0.shape[-1]
@@ -101,9 +98,8 @@ def factors(
         factor = value.repeat(1, T if stepwise.any() else 1, B, H)
         for replicas, steps in ((stepwise, T), (dropped & ~per_step[:, k], 1)):
             if len(which := replicas.nonzero().flatten()):
-                factor[which] *= masks.kept(
-                    seeds[which], thresholds[which, k], site, steps, B, H, layer, direction
-                )
+                level = thresholds[which, k]
+                factor[which] *= masks.kept(seeds[which], level, site, steps, B, H, *where)
         found.append(factor)
     return cells.Masks(*found)
 
@@ -184,21 +180,7 @@ def _backward(ctx, grad_h, grad_c):
 
 
 scan.register_autograd(_backward, setup_context=_setup)
-
-
-@scan.register_vmap
-def _(info, in_dims, cell, *args):
-    """A vmap over stacked networks is the replica dimension: fold (V, R, ...) into (V*R, ...)."""
-    V = info.batch_size
-
-    def fold(v, dim):
-        if not isinstance(v, Tensor):
-            return v
-        v = v.unsqueeze(0).expand(V, *v.shape) if dim is None else v.movedim(dim, 0)
-        return v.flatten(0, 1)
-
-    h, c = scan(cell, *(fold(v, dim) for v, dim in zip(args, in_dims[1:], strict=True)))
-    return (h.unflatten(0, (V, h.shape[0] // V)), c.unflatten(0, (V, c.shape[0] // V))), (0, 0)
+scan.register_vmap(vmap_rule(scan))
 
 
 def _autocast(device: str):

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from recdrop.replicate import vmap_rule
+
 CHUNK = 1 << 20
 """Logits held at once."""
 
@@ -108,15 +110,4 @@ def _backward(ctx, grad, _):
 
 
 cross_entropy.register_autograd(_backward, setup_context=_setup)
-
-
-@cross_entropy.register_vmap
-def _(info, in_dims, *args):
-    def fold(v, dim):
-        if v is None:
-            return None
-        v = v.unsqueeze(0).expand(info.batch_size, *v.shape) if dim is None else v.movedim(dim, 0)
-        return v.flatten(0, 1)
-
-    results = cross_entropy(*(fold(v, dim) for v, dim in zip(args, in_dims, strict=True)))
-    return tuple(v.unflatten(0, (info.batch_size, -1)) for v in results), (0, 0)
+cross_entropy.register_vmap(vmap_rule(cross_entropy))

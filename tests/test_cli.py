@@ -65,10 +65,11 @@ def test_all_shows_what_was_not(folder, capsys):
     assert tables.markdown(tables.table(1, folder)) in capsys.readouterr().out
 
 
-def test_an_empty_or_absent_folder_is_said(tmp_path, capsys):
-    for where in (tmp_path, tmp_path / "nowhere"):
-        assert run("results", "--table", 2, "--results-dir", where) == 0
-        assert f"Nothing has been run yet in {where}." in capsys.readouterr().out
+def test_an_empty_folder_is_said_and_an_absent_one_an_error(tmp_path, capsys):
+    assert run("results", "--table", 2, "--results-dir", tmp_path) == 0
+    assert f"Nothing has been run yet in {tmp_path}." in capsys.readouterr().out
+    assert run("results", "--table", 2, "--results-dir", tmp_path / "nowhere") == 2
+    assert "nowhere" in capsys.readouterr().err
 
 
 def test_a_relative_folder_starts_at_the_projects_root(tmp_path, monkeypatch, capsys):

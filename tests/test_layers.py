@@ -758,7 +758,7 @@ def test_refuses_a_wrong_initial_state(
         with pytest.raises((*ERRORS, IndexError)):
             module(x, hx)
         return
-    wrong = {(1, H): 2, (2, B, H): 2, (1, B + 1, H): B + 1, (1, B, H + 1): H + 1}[shape]
+    wrong = {(1, H): r"\[1, 9\]", (2, B, H): 2, (1, B + 1, H): B + 1, (1, B, H + 1): H + 1}[shape]
     with pytest.raises(ERRORS, match=str(wrong)):
         module(x, hx)
 

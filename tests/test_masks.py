@@ -302,3 +302,17 @@ def test_seeding_nests():
         second = dropped_run()
     assert torch.equal(first, alone[0])
     assert torch.equal(second, alone[1])
+
+
+def test_the_draw_in_a_compiled_graph_is_the_eager_one(monkeypatch: pytest.MonkeyPatch):
+    """What torch.compile puts there, called by hand: the same seed, and torch's generator moves on
+    as far."""
+    torch.manual_seed(4)
+    eager = [masks.next_seed(), masks.next_seed()]
+    after = torch.get_rng_state()
+    torch.manual_seed(4)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    compiled = [masks.next_seed(), masks.next_seed()]
+    monkeypatch.undo()
+    assert eager == compiled
+    assert torch.equal(torch.get_rng_state(), after)

@@ -38,6 +38,14 @@ def test_was_executed_to_its_end(path: Path):
 
 
 @every_notebook
+def test_numbered_equations_of_several_lines_are_not_split(path: Path):
+    """Sphinx wraps a $$ block that has a line break into `split`, in which MathJax refuses tags."""
+    text = "\n".join(c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown")
+    blocks = text.split("$$")[1::2]
+    assert not [block for block in blocks if "\\\\" in block and "\\tag" in block]
+
+
+@every_notebook
 def test_smoke_run_needs_no_corpus(path: Path, tmp_path: Path, monkeypatch):
     monkeypatch.delenv("RECDROP_DATA", raising=False)
     executed = run(path, tmp_path)

@@ -146,7 +146,7 @@ def test_a_manifest_says_how_its_figures_came_about(tmp_path):
     assert m["made_with"]["torch"] == torch.__version__
     assert m["made_with"]["recdrop"] == recdrop.__version__
     commit = m["made_with"]["commit"]
-    assert commit is None or re.fullmatch("[0-9a-f]{40}", commit)
+    assert commit is None or re.fullmatch("[0-9a-f]{40}(-dirty)?", commit)
     assert [path.stem for path in tmp_path.glob("*.json")] == [m["name"]]
 
 
@@ -428,8 +428,21 @@ def test_markdown_is_a_table_a_reader_can_check(tmp_path):
     assert sum("not yet run" in line for line in lines) == 12
 
 
-def test_no_rows_are_a_table_too():
-    assert "scheme" in tables.markdown([])
+def test_no_rows_are_said():
+    assert tables.markdown([]) == "Nothing has been run yet."
+
+
+def test_a_condition_that_the_paper_has_not_is_shown_beside_dashes(tmp_path):
+    write(tmp_path, condition("gal", rate=0.25))
+    assert len(tables.table(1, tmp_path)) == len(paper.table(1))
+    (row,) = [r for r in tables.table(1, tmp_path, beyond=True) if r["n"]]
+    assert (row["rate"], row["paper_test"]) == (0.25, None)
+    assert tables.markdown([row]).splitlines()[-1].endswith("| – |")
+
+
+def test_the_papers_less_than_25_is_shown_as_such():
+    rows = [r for r in tables.table(1, "nowhere") if r["length"] == 30 and r["per"] == "sequence"]
+    assert "<25" in tables.markdown([r for r in rows if r["scheme"] == "moon"])
 
 
 def test_manifests_are_selected_by_condition_and_settings(tmp_path):

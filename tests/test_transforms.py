@@ -1,6 +1,7 @@
 """The layers under torch's transforms: vmap over stacked networks, torch.compile, and the checks
 that torch.library has for an operator."""
 
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -140,20 +141,130 @@ def test_operator_passes_torchs_checks(cell: str, ragged: bool):
 
 def compiled(function: Callable) -> Callable:
     """The graph must be whole, and gradients traced; code generation is torch's own affair."""
+    torch._dynamo.reset()
     return torch.compile(function, fullgraph=True, backend="aot_eager")
 
 
 @every_kind
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_compiles_as_one_graph(kind: str, training: bool):
-    torch._dynamo.reset()
     network = Tagger(kind, RecurrentDropout.gal(0.5, scaling="paper")).train(training)
     x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
     results = []
-    with torch._dynamo.config.patch(allow_rnn=True):  # dynamo's name for any nn.RNNBase
-        for run in (network, compiled(network)):
-            torch.manual_seed(3)
-            output = run(x)
-            results.append([output, *torch.autograd.grad(output.sum(), [x, *network.parameters()])])
+    for run in (network, compiled(network)):
+        torch.manual_seed(3)
+        output = run(x)
+        results.append([output, *torch.autograd.grad(output.sum(), [x, *network.parameters()])])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+class Everything(nn.Module):
+    """Each module is called twice on the same input, and one has two layers of dropout."""
+
+    def __init__(self):
+        super().__init__()
+        deep = {"num_layers": 2, "dropout": 0.5, "bidirectional": True}
+        self.parts = nn.ModuleList(
+            [
+                recdrop.Dropout(0.5),
+                recdrop.Dropout(0.5),
+                recdrop.LSTM(I, H, recurrent_dropout=RecurrentDropout(0.3, 0.4, 0.2), **deep),
+                recdrop.GRU(I, H, recurrent_dropout=RecurrentDropout.gal(0.5)),
+                recdrop.GRU(I, H, recurrent_dropout=RecurrentDropout.gal(0.5)),
+            ]
+        )
+        self.parts[4].load_state_dict(self.parts[3].state_dict())
+        self.double()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        results = [part(x) for part in self.parts for _ in range(2)]
+        return [v[0] if isinstance(v, tuple) else v for v in results]
+
+
+def test_compiled_modules_draw_the_masks_that_eager_ones_draw():
+    model, x = Everything(), torch.randn(T, B, I, dtype=torch.float64)
+    fast = compiled(model)
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        eager, after = model(x), torch.get_rng_state()
+        torch.manual_seed(seed)
+        for a, b in zip(fast(x), eager, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+        assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_compiled_modules_share_no_mask():
+    """Neither the two calls of one module, nor two modules of one make and with the same weights,
+    nor two passes."""
+    fast, x = compiled(Everything()), torch.randn(T, B, I, dtype=torch.float64)
+    passes = [fast(x), fast(x)]
+    for alike in ((0, 1, 2, 3), (4, 5), (6, 7, 8, 9)):
+        drawn = [results[k] for results in passes for k in alike]
+        for k, a in enumerate(drawn):
+            assert not any(torch.equal(a, b) for b in drawn[:k])
+
+
+@pytest.mark.parametrize("seed_of", [int, torch.tensor], ids=["int", "tensor"])
+def test_a_compiled_network_follows_a_surrounding_seed(seed_of: Callable):
+    network, x = Tagger("LSTM", RecurrentDropout.gal(0.5), 0.2), torch.randn(T, B, I).double()
+    fast = compiled(network)
+    for seed in (5, 6, -(2**63)):
+        torch.testing.assert_close(alone(fast, x, seed_of(seed)), alone(network, x, seed_of(seed)))
+    torch.manual_seed(1)
+    free = network(x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(fast(x), free)  # and no longer
+
+
+def test_a_seed_may_be_set_inside_what_is_compiled():
+    network, x = Tagger("LSTM", RecurrentDropout.gal(0.5), 0.2), torch.randn(T, B, I).double()
+
+    def twice(seed: Tensor) -> list[Tensor]:
+        with masks.seeding(seed):
+            return [network(x), network(x)]
+
+    fast = compiled(twice)
+    for seed in (torch.tensor(5), torch.tensor(6)):
+        for a, b in zip(fast(seed), twice(seed), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_many_calls_under_one_seed_are_compiled_once():
+    """torch gives up after eight versions of a function."""
+    network, x = Tagger("RNN", RecurrentDropout.gal(0.5)), torch.randn(T, B, I).double()
+    fast, results = compiled(network), []
+    for run in (network, fast):
+        with masks.seeding(7):
+            results.append([run(x) for _ in range(12)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_compiled_under_autocast():
+    network, x = Tagger("LSTM", RecurrentDropout.gal(0.5)).float(), torch.randn(T, B, I)
+    fast, results = compiled(network), []
+    for run in (network, fast):
+        with torch.autocast("cpu", torch.bfloat16):
+            output = alone(run, x, torch.tensor(3))
+        assert output.dtype == torch.bfloat16, "the linear layer's"
+        results.append([output, *torch.autograd.grad(output.sum(), list(network.parameters()))])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("c++", "g++", "clang++"))),
+    reason="torch's default backend needs a C++ compiler for the CPU, and there is none",
+)
+def test_the_default_backend():
+    """As small as it gets: ten seconds are what the backend takes for x + 1."""
+    torch._dynamo.reset()
+    rnn, x = recdrop.RNN(2, 2, recurrent_dropout=RecurrentDropout.gal(0.5)), torch.randn(2, 1, 2)
+    results = []
+    for run in (rnn, torch.compile(rnn, fullgraph=True)):
+        torch.manual_seed(3)
+        output, _ = run(x)
+        results.append([output, *torch.autograd.grad(output.sum(), list(rnn.parameters()))])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)

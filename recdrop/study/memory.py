@@ -64,7 +64,7 @@ def phases(manifests: list[dict], results_dir: str | os.PathLike, x: Tensor) -> 
         convention = "Eq. 3" if m["condition"]["scaling"] == "paper" else "Eq. 14"
         rows.append(
             [convention, tables.label(m)]
-            + [f"{100 * last[split]:.1f} %" for split in ("train", "test")]
+            + [f"{100 * last[split]:.1f}\N{NO-BREAK SPACE}%" for split in ("train", "test")]
             + [f"{float(v):.3g}" for v in top]
         )
     header = ["convention", "network", "training", "test"]

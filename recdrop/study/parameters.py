@@ -71,8 +71,9 @@ def read(namespace: dict[str, Any]) -> Parameters:
     recdrop.study.parameters.ParameterError: rates='much' is not a list of numbers; \
 give for example rates=[0.25]
     """
-    known = [*LISTS, *SCALARS, "lengths"]
-    for name in _injected(namespace):
+    own, injected = _assigned(namespace)
+    known = own or [*LISTS, *SCALARS, "lengths"]
+    for name in injected:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"the parameters are {known}"
@@ -104,13 +105,26 @@ give for example rates=[0.25]
     return Parameters(**values)
 
 
-def _injected(namespace: dict[str, Any]) -> list[str]:
-    """The names that papermill's injected cell assigns; it starts with a comment of its own."""
-    cells = [cell for cell in namespace.get("In", []) if cell.startswith("# Parameters")]
-    if not cells:
+def _assigned(namespace: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The names that the notebook's own parameters cell assigns, and those that papermill's does.
+
+    Papermill's starts with a comment of its own; the notebook's is the first with a profile.
+    """
+    cells = [cell for cell in namespace.get("In", []) if "profile" in cell or "# Param" in cell]
+    injected = [_names(cell) for cell in cells if cell.startswith("# Parameters")]
+    own = [_names(cell) for cell in cells if not cell.startswith("# Parameters")]
+    return next((names for names in own if "profile" in names), []), injected[
+        -1
+    ] if injected else []
+
+
+def _names(cell: str) -> list[str]:
+    try:
+        statements = ast.parse(cell).body
+    except SyntaxError:  # a cell with a magic: not one of parameters
         return []
-    statements = ast.parse(cells[-1]).body
-    return [t.id for s in statements if isinstance(s, ast.Assign) for t in s.targets]
+    targets = [t for s in statements if isinstance(s, ast.Assign) for t in s.targets]
+    return [t.id for t in targets if isinstance(t, ast.Name)]
 
 
 def _is(kind: type, value: Any) -> bool:

@@ -9,7 +9,7 @@ class Progress:
     """A tqdm bar over updates where tqdm is installed; without it, messages alone."""
 
     def __init__(self, task, networks: int, epoch: int, enabled: bool = True, again: str = AGAIN):
-        self.again = again
+        self.again, self.label = again, task.label
         self.bar, self.networks, per_epoch = None, networks, task.updates_per_epoch
         if enabled:
             try:
@@ -19,7 +19,7 @@ class Progress:
             self.bar = tqdm(
                 total=task.settings["epochs"] * per_epoch,
                 initial=epoch * per_epoch,
-                desc=f"{task.label} ({networks} networks)",
+                desc=f"{task.label}, {_count(networks)}",
                 mininterval=1.0,
                 dynamic_ncols=True,
                 file=sys.stderr,
@@ -44,11 +44,15 @@ class Progress:
             self.bar.update()
 
     def left(self, networks: int) -> None:
-        if self.bar is not None:
-            self.bar.set_description(f"{self.bar.desc.split(' (')[0]} ({networks} networks)")
+        if self.bar is not None and networks:
+            self.bar.set_description(f"{self.label}, {_count(networks)}")
 
     def say(self, message: str) -> None:
         if self.bar is not None:
             self.bar.write(message, file=sys.stderr)
         else:
             print(message, file=sys.stderr)
+
+
+def _count(networks: int) -> str:
+    return "1 network" if networks == 1 else f"{networks} networks"

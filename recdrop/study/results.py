@@ -162,10 +162,16 @@ def provenance() -> dict:
 
 
 def _commit() -> str | None:
+    """The commit of a checkout, with ``-dirty`` where the package's code differs from it."""
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--", "recdrop"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,5 +1,6 @@
 """What a notebook calls: its parameters in, the manifests of its conditions out."""
 
+import os
 import sys
 
 from recdrop.data.download import CorpusMissing
@@ -36,14 +37,14 @@ def word_lm(p: Parameters) -> list[dict]:
     A finished result is read without the corpus.
 
     Raises:
-        CorpusMissing: ``data_dir`` was given and the files are not there.
+        CorpusMissing: ``data_dir`` or RECDROP_DATA names a folder and the files are not there.
         CorpusDamaged: a file is there and is not the corpus.
     """
     try:
         task = WordLanguageModel(p.profile, p.data_dir)
         return train(task, _grid(task, p), p.results_dir, p.fresh)
     except CorpusMissing as error:
-        if p.data_dir:
+        if p.data_dir or os.environ.get("RECDROP_DATA"):  # a mistyped folder is not a missing one
             raise
         print(
             f"{error}\nGoing on with a small generated grammar and the smoke profile: no figure "

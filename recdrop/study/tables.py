@@ -34,26 +34,47 @@ def _student(nu: int) -> float:
     return z + (z**3 + z) / (4 * nu) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)
 
 
-def table(number: int, results_dir: str | os.PathLike = "book/results") -> list[dict]:
+def table(
+    number: int, results_dir: str | os.PathLike = "book/results", beyond: bool = False
+) -> list[dict]:
     """One row for each condition of the paper and protocol; figures are null where none was run.
 
+    ``beyond`` adds rows for conditions that were run and that the paper's table does not have.
     Networks that diverged are counted apart and have no part in the means.
     Table 1: accuracies in % after the last epoch. The others: figures of the epoch that was best in
     validation, and beside them, as ``valid_last`` and ``test_last``, those of the last epoch.
     """
-    conditions = paper.table(number)
+    conditions = list(paper.table(number))
     manifests = [
         m
         for m in results.read_all(results_dir, paper.TASKS[number])
         if m["condition"]["scaling"] == "paper"  # Eq. 3, as in the paper
     ]
+    if beyond:
+        for m in manifests:
+            if not any(_matches(condition, m) for condition in conditions):
+                conditions.append(_beyond(number, m["condition"]))
     protocols = sorted({"paper", *(m["protocol"] for m in manifests)})
     rows = [
         _row(condition, protocol, [m for m in manifests if m["protocol"] == protocol])
         for protocol in protocols
         for condition in conditions
     ]
-    return [r for r in rows if r["n"] or r["diverged"] or r["protocol"] == "paper"]
+    run = [r for r in rows if r["n"] or r["diverged"]]
+    papers = [r for r in rows if r["protocol"] == "paper" and any(map(r.get, _PAPERS))]
+    return [r for r in rows if r in run or r in papers]
+
+
+_PAPERS = ("paper_train", "paper_valid", "paper_test")
+
+
+def _beyond(number: int, condition: dict) -> dict:
+    """A row of the paper's kind for a condition that the paper does not have."""
+    row = {"table": number} | {k: condition[k] for k in ("scheme", "rate", "per", "forward")}
+    if number == 1:
+        row["length"] = condition["settings"]["length"]
+    first = "paper_train" if number == 1 else "paper_valid"
+    return row | {first: None, "paper_test": None}
 
 
 def _row(condition: dict, protocol: str, manifests: list[dict]) -> dict:
@@ -91,9 +112,14 @@ def _matches(row: dict, manifest: dict) -> bool:
 
 
 def markdown(rows: list[dict]) -> str:
-    """The rows as a Markdown table; ``27.1 ± 3.0 (3)`` is mean, 95 % interval and seeds."""
-    first, second = ("train", "test") if rows and rows[0]["table"] == 1 else ("valid", "test")
-    length = "length" in rows[0] if rows else False
+    """The rows as a Markdown table; ``27.1 ± 3.0 (3)`` is mean, 95 % interval and seeds.
+
+    Beside a smoke run, which proves that the machinery works, the paper's figures are left out.
+    """
+    if not rows:
+        return "Nothing has been run yet."
+    first, second = ("train", "test") if rows[0]["table"] == 1 else ("valid", "test")
+    length = "length" in rows[0]
     header = ["scheme", "rate", "per", *(["length"] if length else ["forward"]), "protocol"]
     header += [first, "paper", second, "paper"]
     lines: list[list[str]] = []
@@ -102,7 +128,7 @@ def markdown(rows: list[dict]) -> str:
         cells += [str(row["length"])] if length else ["yes" if row["forward"] else "no"]
         cells += [row["protocol"]]
         for key in (first, second):
-            cells += [_figure(row, key), f"{row[f'paper_{key}']:g}"]
+            cells += [_figure(row, key), _papers_figure(row, key)]
         if cells not in lines:  # the row without dropout is the same under each scheme
             lines.append(cells)
     return of(header, lines)
@@ -142,12 +168,20 @@ def gaps(manifests: list[dict]) -> str:
     """Last epoch's perplexities, and how much worse unseen text is than the text trained on."""
     last = [(label(m), m["final"]["last"]) for m in manifests if m["final"]["last"]]
     return of(
-        ["network", "training", "validation", "validation / training"],
+        ["network, last epoch", "training", "validation", "validation / training"],
         [
             [name, f"{e['train']:.1f}", f"{e['valid']:.1f}", f"{e['valid'] / e['train']:.2f}"]
             for name, e in last
         ],
     )
+
+
+def _papers_figure(row: dict, key: str) -> str:
+    figure = row[f"paper_{key}"]
+    if figure is None or row["protocol"] == "smoke":
+        return "–"
+    below = key == "test" and paper.BELOW.items() <= row.items()
+    return f"<{figure:g}" if below else f"{figure:g}"
 
 
 def _figure(row: dict, key: str) -> str:

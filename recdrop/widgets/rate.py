@@ -15,7 +15,12 @@ def rate_slider(
     Needs a running kernel. The result is an HTML widget, so that it is part of the saved state.
     """
     rate = ipywidgets.FloatSlider(
-        value=0.5, min=0, max=0.9, step=0.05, description="rate", continuous_update=False
+        value=manifests[0]["condition"]["rate"],
+        min=0,
+        max=0.9,
+        step=0.05,
+        description="rate",
+        continuous_update=False,
     )
     masked = ipywidgets.ToggleButtons(
         options=[("evaluation", False), ("training masks", True)], description="phase"
