@@ -3,17 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import Literal
+from typing import Literal, get_args
 
 Sampling = Literal["step", "sequence"]
 Scaling = Literal["inverted", "paper"]
 
 SITES = ("update", "hidden", "cell")
-SAMPLINGS = ("step", "sequence")
-SCALINGS = ("inverted", "paper")
-
-LEVELS = 1 << 16
-"""A mask decision compares 16 random bits with a threshold: rates are multiples of 1/65536."""
+SAMPLINGS, SCALINGS = get_args(Sampling), get_args(Scaling)
+LEVELS = 1 << 16  # a decision compares 16 random bits with a threshold
 
 
 def threshold(rate: float, name: str = "rate") -> int:

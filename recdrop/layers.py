@@ -66,9 +66,9 @@ class _Recurrent:
 
     def extra_repr(self) -> str:
         extra = super().extra_repr()
-        if self.recurrent_dropout.active:
-            extra += f", recurrent_dropout={self.recurrent_dropout!r}"
-        return extra if self.activation == "tanh" else f"{extra}, activation={self.activation!r}"
+        drop = self.recurrent_dropout
+        extra += f", recurrent_dropout={drop!r}" if drop.active else ""
+        return extra + (f", activation={self.activation!r}" if self.activation == "relu" else "")
 
     def _is_plain(self) -> bool:
         """Whether this very pass is what torch.nn's own operator computes."""
@@ -82,8 +82,7 @@ class _Recurrent:
     def forward(self, input: Tensor | PackedSequence, hx=None):
         """As torch.nn's: output and final states, of the same shapes and types.
 
-        Raises:
-            ValueError, RuntimeError: an input or state of the wrong rank, size or dtype.
+        Raises ValueError or RuntimeError for an input or state of the wrong rank, size or dtype.
         """
         if self._is_plain():
             return super().forward(input, hx)
@@ -94,7 +93,7 @@ class _Recurrent:
         return output, tuple(final) if self.mode == "LSTM" else final[0]
 
     def trace(self, input: Tensor | PackedSequence, hx=None) -> tuple[Tensor, ...]:
-        """The states after each step, as one would draw them: h, and c for an LSTM.
+        """The states after each step: h, and c for an LSTM.
 
         Each is (layers * directions, T, B, H), without B for an unbatched input. A backward
         direction's steps stand in the order it takes them, from the last to the first.
@@ -130,11 +129,10 @@ class _Recurrent:
         suffix = f"_l{layer}" + "_reverse" * direction
         names = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if self.bias else ()))
         weights = [getattr(self, name + suffix) for name in names] + [None] * (4 - len(names))
-        keep, one = 1 - self._thresholds.double() / LEVELS, 1.0
-        if self.training:
-            thresholds, scale = self._thresholds, torch.where(self._inverted, one / keep, one)
-        else:
-            thresholds, scale = self._thresholds * 0, torch.where(self._inverted, one, keep)
+        keep = 1 - self._thresholds.double() / LEVELS  # Eq. 14 in training, Eq. 3 in evaluation
+        inverted, paper = (1 / keep, 1.0) if self.training else (1.0, keep)
+        scale = torch.where(self._inverted, inverted, paper)
+        thresholds = self._thresholds * self.training
         first = first if len(first) == 2 else [*first, None]
         tensors = (x, *first, *weights, thresholds, scale, self._per_step, seed, lengths)
         one_network = [None if v is None else v.unsqueeze(0) for v in tensors]
@@ -179,9 +177,8 @@ class _Gated(_Recurrent):
         device=None,
         dtype=None,
     ):
-        where = {"device": device, "dtype": dtype}
-        sizes = (input_size, hidden_size, num_layers)
-        super().__init__(*sizes, bias, batch_first, dropout, bidirectional, **where)
+        torchs = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(*torchs, device=device, dtype=dtype)
         self._set_up(recurrent_dropout, activation, proj_size)
 
 
@@ -269,7 +266,6 @@ class RNN(_Recurrent, nn.RNN):
         device=None,
         dtype=None,
     ):
-        where = {"device": device, "dtype": dtype}
-        sizes = (input_size, hidden_size, num_layers, nonlinearity)
-        super().__init__(*sizes, bias, batch_first, dropout, bidirectional, **where)
+        torchs = (input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout)
+        super().__init__(*torchs, bidirectional, device=device, dtype=dtype)
         self._set_up(recurrent_dropout, nonlinearity, proj_size)

@@ -66,13 +66,10 @@ def kept(
     Args:
         seeds: (R,) int64, one 64-bit seed per replica.
         threshold: ``round(65536 p)``, one for all or (R,) int64.
-        site: ``"update"``, ``"hidden"``, ``"cell"``, ``"input"`` or ``"output"``.
-        steps: time steps; a per-sequence mask is the mask of step 0 alone.
-        rows: rows of the batch.
-        units: units of the layer.
+        site: a key of SITE_CODES.
+        steps, rows, units: size of the masks; a per-sequence mask is that of step 0 alone.
 
-    Returns:
-        (R, steps, rows, units) bool.
+    Returns (R, steps, rows, units) bool.
 
     >>> kept(torch.tensor([7]), 32768, "update", steps=1, rows=1, units=8).int().flatten().tolist()
     [0, 1, 1, 1, 1, 0, 1, 0]
@@ -132,8 +129,7 @@ def is_seeded() -> bool:
 
 
 def next_seed(device: torch.device | str = "cpu") -> Tensor:
-    """The 64-bit seed of one forward pass, () int64: one draw from torch's default CPU generator,
-    or the next of the surrounding :func:`seeding`."""
+    """One pass's seed, () int64: of the surrounding :func:`seeding`, else of torch's generator."""
     if _surrounding:
         return _surrounding[-1].next().to(device)
     if torch.compiler.is_compiling():

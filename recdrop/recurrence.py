@@ -4,9 +4,8 @@ Every tensor carries R independent networks in front: one call runs a whole tabl
 each with its own parameters, rates, samplings and seed. Because it is one operator, torch.compile
 sees one node, and ``torch.vmap`` over stacked parameters becomes the replica dimension.
 
-The forward pass here is the reference backend: plain PyTorch, in any dtype, on any device; the
-backward pass is :mod:`recdrop.kernels.bptt`. Operands may be of low precision, states and sums are
-in float32 at least.
+The forward pass here is the reference, plain PyTorch in any dtype on any device; the backward pass
+is :mod:`recdrop.kernels.bptt`. States and sums are in float32 at least.
 """
 
 from collections.abc import Sequence
@@ -131,10 +130,9 @@ def _forward(cell, x, h, c, w_ih, w_hh, b_ih, b_hh, m, lengths) -> tuple[Tensor,
 def scan_backward(
     cell: str, tensors: Sequence[Tensor | None], layer: int, direction: int, bf16: bool
 ) -> list[Tensor]:
-    """Gradients of those of x, h0, c0, w_ih, w_hh, b_ih, b_hh that are given, in this order.
+    """Gradients of those of x, h0, c0, w_ih, w_hh, b_ih, b_hh that are given, masks drawn again.
 
-    ``tensors`` holds the gradients of h and c, h, c, and the scan's tensors. The masks are drawn
-    again from the stream.
+    ``tensors`` holds the gradients of h and c, h, c, and the scan's tensors.
     """
     grad_h, grad_c, h, c, *inputs = tensors[:11]
     *dropout, lengths = tensors[11:]
@@ -165,8 +163,7 @@ class _Once(torch.autograd.Function):
 
 
 def _setup(ctx, inputs, output):
-    ctx.cell, *tensors = inputs[:13]
-    ctx.rest = inputs[13:]
+    (ctx.cell, *tensors), ctx.rest = inputs[:13], inputs[13:]
     ctx.save_for_backward(*output, *tensors)
 
 
