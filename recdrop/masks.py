@@ -95,14 +95,14 @@ def kept(
 
 class _Seeding:
     def __init__(self, seed: Tensor | int):
-        self.seed, self.calls = torch.as_tensor(seed), 0
+        self.seed = torch.as_tensor(seed)
+        self.calls = torch.zeros((), dtype=torch.int64, device=self.seed.device)
 
     def next(self) -> Tensor:
         """A fresh seed for each module called: Philox of (number of the call) under the seed."""
-        zero = torch.zeros((), dtype=torch.int64, device=self.seed.device)
-        counter = zero + self.calls, zero, zero, zero + _WORD
-        low, high, _, _ = philox4x32(counter, _key(self.seed))
-        self.calls += 1
+        zero = torch.zeros_like(self.calls)  # calls is a tensor, as a graph is fixed to numbers
+        low, high, _, _ = philox4x32((self.calls, zero, zero, zero + _WORD), _key(self.seed))
+        self.calls = self.calls + 1
         return high << 32 | low
 
 
