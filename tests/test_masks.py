@@ -316,3 +316,14 @@ def test_the_draw_in_a_compiled_graph_is_the_eager_one(monkeypatch: pytest.Monke
     monkeypatch.undo()
     assert eager == compiled
     assert torch.equal(torch.get_rng_state(), after)
+
+
+@pytest.mark.parametrize("seed", [0, 7, -1, 2**62 + 5])
+def test_seeds_inside_seeding_are_philox_of_the_number_of_the_call(seed: int):
+    """All 64 bits of it: half of them would make two of 65,536 networks alike by chance."""
+    key = (seed % 2**32, (seed >> 32) % 2**32)
+    with masks.seeding(seed):
+        drawn = [int(masks.next_seed()) for _ in range(3)]
+    for call, value in enumerate(drawn):
+        low, high, _, _ = reference.philox4x32((call, 0, 0, F), key)
+        assert value % 2**64 == high << 32 | low
