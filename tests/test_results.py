@@ -433,7 +433,7 @@ def test_no_rows_are_said():
 
 
 def test_a_condition_that_the_paper_has_not_is_shown_beside_dashes(tmp_path):
-    write(tmp_path, condition("gal", rate=0.25))
+    write(tmp_path, condition("gal", rate=0.25), {"train": 0.9, "test": 0.8})
     assert len(tables.table(1, tmp_path)) == len(paper.table(1))
     (row,) = [r for r in tables.table(1, tmp_path, beyond=True) if r["n"]]
     assert (row["rate"], row["paper_test"]) == (0.25, None)

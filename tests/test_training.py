@@ -529,7 +529,7 @@ def test_progress_is_a_bar_on_stderr_with_loss_accuracy_and_time(tmp_path, capsy
     train(task, conditions(task), tmp_path, progress=True)
     shown = capsys.readouterr()
     assert shown.out == ""
-    for part in ("Temporal Order, 3 networks", "(2 networks)", "loss=", "accuracy=", "<"):
+    for part in ("Temporal Order, 3 networks", "Order, 2 networks", "loss=", "accuracy=", "<"):
         assert part in shown.err
     assert "25/25" in shown.err
 
