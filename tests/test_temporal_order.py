@@ -192,7 +192,7 @@ def test_test_accuracy_counts_sequences_not_parts():
 
 def test_progress_is_told_after_each_update():
     told = []
-    TemporalOrder("smoke").train_epoch(Table([0], right), 0, lambda **m: told.append(m))
+    TemporalOrder("smoke").train_epoch(Table([0], right), 0, lambda _, **m: told.append(m))
     assert len(told) == TemporalOrder("smoke").updates_per_epoch
     assert all(m["accuracy"] == 1 for m in told)
 
@@ -207,7 +207,7 @@ def test_networks_of_a_seed_start_equal_under_every_scheme():
     for other in others:
         assert all(torch.equal(first[k], other[k]) for k in first)
     elsewhere = task.network(drops[0], False, 4).state_dict()
-    assert not torch.equal(first["lstm.weight_hh_l0"], elsewhere["lstm.weight_hh_l0"])
+    assert not torch.equal(first["recurrent.weight_hh_l0"], elsewhere["recurrent.weight_hh_l0"])
 
 
 def test_initial_weights_leave_the_random_state_alone():
@@ -228,7 +228,7 @@ def test_initial_weights_are_uniform_and_gates_have_one_bias():
             assert not value.requires_grad
         else:
             assert value.abs().max() <= 0.05
-    weight = network.lstm.weight_hh_l0
+    weight = network.recurrent.weight_hh_l0
     assert weight.max() > 0.0499
     assert weight.min() < -0.0499
     assert weight.mean().abs() < 5e-4
@@ -237,7 +237,7 @@ def test_initial_weights_are_uniform_and_gates_have_one_bias():
 def test_the_class_is_read_from_the_last_state():
     model = Classifier(8)
     x = torch.randint(0, 4, (15, 3))
-    h = model.lstm(torch.nn.functional.one_hot(x, 4).float())[0]
+    h = model.recurrent(torch.nn.functional.one_hot(x, 4).float())[0]
     expected = h[14] @ model.readout.weight.T + model.readout.bias
     torch.testing.assert_close(model(x), expected)
 

@@ -34,16 +34,16 @@ class Order(TemporalOrder):
         self.settings |= {"epochs": epochs, "test": 40}
         self.pause, self.trained = pause, []
 
-    def train_epoch(self, table, epoch, tick=lambda **_: None):
+    def train_epoch(self, table, epoch, tick=lambda *_, **__: None, begun=None):
         self.trained.append(epoch)
 
-        def pausing(**measured):
-            tick(**measured)
+        def pausing(*at, **measured):
+            tick(*at, **measured)
             if self.pause and epoch == self.pause[1]:
                 (Path(self.pause[0]) / "paused").touch()
                 time.sleep(120)
 
-        return super().train_epoch(table, epoch, pausing)
+        return super().train_epoch(table, epoch, pausing, begun)
 
     def is_finished(self, curve, recurrent_dropout):
         return bool(recurrent_dropout.cell) and len(curve) == 2
@@ -57,9 +57,9 @@ class Words(WordLanguageModel):
         self.settings |= {"train_tokens": 900, "held_out_tokens": 90, "epochs": EPOCHS, "lr": 4.0}
         self.trained = []
 
-    def train_epoch(self, table, epoch, tick=lambda **_: None):
+    def train_epoch(self, table, epoch, tick=lambda *_, **__: None, begun=None):
         self.trained.append(epoch)
-        return super().train_epoch(table, epoch, tick)
+        return super().train_epoch(table, epoch, tick, begun)
 
 
 def conditions(task, schemes=("gal", "moon", "semeniuta"), forward=(False,)) -> list[Condition]:
@@ -384,7 +384,7 @@ def test_control_c_says_how_to_go_on(tmp_path, undisturbed):
     process.send_signal(signal.SIGINT)
     said = process.communicate()[1]
     assert process.returncode != 0
-    assert "Interrupted. Run the same again to go on from the last finished epoch." in said
+    assert "Interrupted. Run the same again to go on from the last checkpoint." in said
     assert not list(tmp_path.rglob("*.part"))
     task = Order()
     assert_same(tmp_path, run(tmp_path, task), *undisturbed)
@@ -395,10 +395,10 @@ def test_control_c_in_a_fresh_run_promises_only_what_is_so(tmp_path, capsys, mon
     """Run the same again, it says; so the same again must go on from there."""
 
     class Interrupted(Order):
-        def train_epoch(self, table, epoch, tick=lambda **_: None):
+        def train_epoch(self, table, epoch, tick=lambda *_, **__: None, begun=None):
             if epoch == 3:
                 raise KeyboardInterrupt
-            return super().train_epoch(table, epoch, tick)
+            return super().train_epoch(table, epoch, tick, begun)
 
     run(tmp_path)
     with pytest.raises(KeyboardInterrupt):

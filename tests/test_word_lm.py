@@ -17,7 +17,8 @@ from recdrop.study.conditions import grid
 from recdrop.study.parameters import Parameters
 from recdrop.study.replicas import Replicas
 from recdrop.study.training import train
-from recdrop.tasks.word_lm import FORWARD, PROFILES, LanguageModel, WordLanguageModel
+from recdrop.tasks.language_model import FORWARD, LanguageModel
+from recdrop.tasks.word_lm import PROFILES, WordLanguageModel
 
 DROPS = {
     "none": RecurrentDropout(scaling="paper"),
@@ -107,11 +108,11 @@ def by_hand(model: LanguageModel, drop: RecurrentDropout, text: Tensor, eos: int
     size = -(-len(text) // batch)  # tokens of a stream
     total = 0.0
     for start in range(0, len(text), size):
-        h = c = torch.zeros(model.lstm.hidden_size, dtype=torch.float64)
+        h = c = torch.zeros(model.recurrent.hidden_size, dtype=torch.float64)
         for n in range(start, min(start + size, len(text))):
             x = p["embedding.weight"][int(text[n - 1]) if n else eos]
-            a = p["lstm.weight_ih_l0"] @ x + p["lstm.weight_hh_l0"] @ (hidden * h)
-            i, f, g, o = (a + p["lstm.bias_ih_l0"] + p["lstm.bias_hh_l0"]).chunk(4)
+            a = p["recurrent.weight_ih_l0"] @ x + p["recurrent.weight_hh_l0"] @ (hidden * h)
+            i, f, g, o = (a + p["recurrent.bias_ih_l0"] + p["recurrent.bias_hh_l0"]).chunk(4)
             c = cell * (torch.sigmoid(f) * c + torch.sigmoid(i) * update * torch.tanh(g))
             h = torch.sigmoid(o) * torch.tanh(c)
             logits = p["softmax.weight"] @ h + p["softmax.bias"]
@@ -127,7 +128,7 @@ def test_perplexity_equals_a_plain_loop_in_float64(n):
         for value in table.parameters.values():
             value *= 20  # far from uniform predictions
     text = tokens(n, seed=9)
-    found = task.perplexity(table.train(False), text)
+    found = task.cross_entropy(table.train(False), text).exp()
     for i, (name, drop) in enumerate(DROPS.items()):
         model = task.network(drop, False, 0)
         model.load_state_dict(table.weights(i))
@@ -137,7 +138,7 @@ def test_perplexity_equals_a_plain_loop_in_float64(n):
 
 def test_perplexity_does_not_depend_on_the_window():
     found = [
-        task.perplexity(replicas(task, DROPS).train(False), tokens(43, seed=9))
+        task.cross_entropy(replicas(task, DROPS).train(False), tokens(43, seed=9)).exp()
         for task in (small(steps=1), small(steps=5), small(steps=100))
     ]
     torch.testing.assert_close(found[0], found[1])
@@ -160,7 +161,8 @@ def test_evaluation_carries_nothing_from_split_to_split_and_changes_nothing():
     before = {k: v.clone() for k, v in table.parameters.items()}
     first, second = task.evaluate(table), task.evaluate(table)
     assert all(torch.equal(first[k], second[k]) for k in first)
-    torch.testing.assert_close(first["test"], task.perplexity(table, task.corpus.test))
+    found = task.cross_entropy(table, task.corpus.test).exp()
+    torch.testing.assert_close(first["test"], found)
     assert all(torch.equal(v, before[k]) for k, v in table.parameters.items())
     assert not any(v.requires_grad for v in first.values())
 
@@ -183,7 +185,8 @@ class Table:
     def __len__(self) -> int:
         return self.networks
 
-    def __call__(self, x, h, c, y, in_dims):
+    def __call__(self, x, state, y, in_dims):
+        h, c = state
         self.states.append((h, c))
         self.losses.append(torch.rand(self.networks, *y.shape, requires_grad=True))
         new = torch.full_like(h, len(self.states)).requires_grad_()
@@ -245,7 +248,7 @@ def test_one_epoch_equals_one_written_by_hand():
     state = model.first_state(4)
     for start in range(0, 20, 5):
         x, y = (v[:, start : start + 5].T for v in (before, rows))
-        out, state = model.lstm(model.embedding(x), state)
+        out, state = model.recurrent(model.embedding(x), state)
         state = tuple(v.detach() for v in state)
         logits = model.softmax(out).flatten(0, 1)
         sgd.zero_grad()
@@ -321,12 +324,12 @@ def test_networks_of_a_seed_start_equal_and_uniform():
     for other in others:
         assert all(torch.equal(first[k], other[k]) for k in first)
     assert all(v.abs().max() <= 0.05 for v in first.values())
-    assert not first["lstm.bias_hh_l0"].any()
+    assert not first["recurrent.bias_hh_l0"].any()
     assert first["softmax.bias"].any()
 
 
 def test_forward_dropout_stands_before_and_behind_the_lstm():
-    model = LanguageModel(9, 512, forward=True)
+    model = LanguageModel(9, 512, 512, forward=True)
     shares = {}
     for name, rate in (("drop_input", 0.2), ("drop_output", 0.5)):
         out = getattr(model, name)(torch.ones(40, 512))

@@ -52,7 +52,7 @@ def cell_states(model: Classifier, x: Tensor, masked: bool) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model.train(masked)
-        return model.lstm.trace(model.one_hot(x))[1][0]
+        return model.recurrent.trace(model.one_hot(x))[1][0]
 
 
 def phases(manifests: list[dict], results_dir: str | os.PathLike, x: Tensor) -> str:

@@ -8,7 +8,7 @@ AGAIN = "Run the same again"
 class Progress:
     """A tqdm bar over updates where tqdm is installed; without it, messages alone."""
 
-    def __init__(self, task, networks: int, epoch: int, enabled: bool = True, again: str = AGAIN):
+    def __init__(self, task, networks: int, updates: int, enabled: bool = True, again: str = AGAIN):
         self.again, self.label = again, task.label
         self.bar, self.networks, per_epoch = None, networks, task.updates_per_epoch
         if enabled:
@@ -18,7 +18,7 @@ class Progress:
                 return
             self.bar = tqdm(
                 total=task.settings["epochs"] * per_epoch,
-                initial=epoch * per_epoch,
+                initial=updates,
                 desc=f"{task.label}, {_count(networks)}",
                 mininterval=1.0,
                 dynamic_ncols=True,
@@ -32,7 +32,7 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
         if kind is KeyboardInterrupt:
-            self.say(f"Interrupted. {self.again} to go on from the last finished epoch.")
+            self.say(f"Interrupted. {self.again} to go on from the last checkpoint.")
 
     def tick(self, **measured) -> None:
         """After each update: the means over networks so far."""

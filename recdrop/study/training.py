@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from recdrop.study import results
+from recdrop.study import chunks, results
 from recdrop.study.conditions import Condition
 from recdrop.study.progress import AGAIN, Progress
 from recdrop.study.replicas import Replicas
@@ -24,11 +24,14 @@ def train(
     results_dir: str | os.PathLike,
     fresh: bool = False,
     progress: bool = True,
+    at_once: int | None = None,
+    checkpoint_every: float = 600.0,
 ) -> list[dict]:
     """Manifests of ``conditions``, in order; networks that have none are trained.
 
-    An interrupted run goes on from its last finished epoch: all random numbers depend on the
-    condition and the epoch alone. A network that diverges is reported and leaves the table.
+    An interrupted run goes on from its last checkpoint to the same bits: all random numbers depend
+    on the condition and the number of the update alone. A network that diverges is reported and
+    frozen.
 
     Args:
         task: such as :class:`recdrop.tasks.temporal_order.TemporalOrder`.
@@ -36,17 +39,24 @@ def train(
         results_dir: folder of manifests, from the project's root if relative.
         fresh: train all of them anew; results that are there are set aside, not deleted.
         progress: show a bar with loss, metric and time left.
+        at_once: networks in one table; as many as half of the free memory holds where None.
+        checkpoint_every: seconds; besides, there is a checkpoint after each epoch.
 
     Raises:
         OSError: the folder cannot be written to and something must be trained.
-        ValueError: a manifest or a checkpoint is damaged; it is named and left as it is.
+        ValueError: a manifest or a checkpoint is damaged; it is named and left as it is. Or
+            ``at_once`` is less than 1.
     """
+    if at_once is not None and at_once < 1:
+        raise ValueError(f"at_once={at_once} trains nothing; give 1 or more, or None")
     done = {c.name: None if fresh else results.read(results_dir, c) for c in conditions}
     todo = {c.name for c in conditions if done[c.name] is None}
     if todo:
         folder = results.writable(results_dir)
         # All that can fail, fails before anything that is there is touched.
-        _ = [task.network(c.recurrent_dropout, c.forward, c.seed) for c in conditions], task.data
+        networks = [task.network(c.recurrent_dropout, c.forward, c.seed) for c in conditions]
+        at_once = at_once or chunks.fitting(task, networks[0])
+        _ = task.data, networks.clear()
         if fresh:
             results.set_aside(folder, conditions)
         results.clear_parts(folder)
@@ -54,14 +64,16 @@ def train(
     by_name = {c.name: c for c in conditions}
     for path, names in _interrupted(results.from_root(results_dir) / CHECKPOINTS, by_name, fresh):
         if todo & names:
-            done |= _train_table(task, by_name, names, folder, path, progress)
+            done |= _train_table(task, by_name, names, folder, path, progress, checkpoint_every)
             todo -= names
         path.unlink(missing_ok=True)
-    if todo:
-        digest = hashlib.sha256("\n".join(sorted(todo)).encode()).hexdigest()[:16]
+    again = "Run it again without fresh=True" if fresh else AGAIN
+    for names in chunks.split([name for name in by_name if name in todo], at_once or 1):
+        digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
         path = folder / CHECKPOINTS / f"{digest}.pt"
-        again = "Run it again without fresh=True" if fresh else AGAIN
-        done |= _train_table(task, by_name, todo, folder, path, progress, again)
+        done |= _train_table(
+            task, by_name, set(names), folder, path, progress, checkpoint_every, again
+        )
         path.unlink(missing_ok=True)
     return [done[c.name] for c in conditions]
 
@@ -96,6 +108,7 @@ def _train_table(
     folder: Path,
     checkpoint: Path,
     progress: bool,
+    checkpoint_every: float,
     again: str = AGAIN,
 ) -> dict[str, dict]:
     """Train the named networks, from the checkpoint if it exists; their manifests by name."""
@@ -110,19 +123,33 @@ def _train_table(
         s["lr"],
         s["clip"],
     )
-    state = {"names": sorted(names), "epoch": 0, "seconds": 0.0, "frozen": []}
+    state = {"names": sorted(names), "epoch": 0, "begun": None, "seconds": 0.0, "frozen": []}
     state["curves"] = {name: [] for name in names}
     if checkpoint.exists():
-        state = _load(checkpoint)
+        state |= _load(checkpoint)
         table.load_state_dict(state.pop("table"))
-    manifests = {}
-    with Progress(task, len(table), state["epoch"], progress, again) as bar:
+    manifests, saved = {}, time.perf_counter()
+
+    def save() -> None:
+        nonlocal saved
+        with results.atomic(checkpoint) as part:
+            torch.save(state | {"table": table.state_dict()}, part)
+        saved = time.perf_counter()
+
+    def tick(begun: dict, **figures) -> None:
+        bar.tick(**figures)
+        if (passed := time.perf_counter() - saved) >= checkpoint_every:
+            state["begun"], state["seconds"] = begun, state["seconds"] + passed
+            save()
+
+    updates = state["epoch"] * task.updates_per_epoch
+    updates += state["begun"]["updates"] if state["begun"] else 0
+    with Progress(task, len(table), updates, progress, again) as bar:
         while set(table.names) - set(state["frozen"]):
-            start = time.perf_counter()
-            measured = task.train_epoch(table.train(), state["epoch"], bar.tick)
+            measured = task.train_epoch(table.train(), state["epoch"], tick, state["begun"])
             measured |= task.evaluate(table.train(False))
-            state["epoch"] += 1
-            state["seconds"] += time.perf_counter() - start
+            state["epoch"], state["begun"] = state["epoch"] + 1, None
+            state["seconds"] += time.perf_counter() - saved
             staying = []
             for i, name in enumerate(table.names):
                 if name in state["frozen"]:
@@ -162,8 +189,7 @@ def _train_table(
             if len(staying) < len(table):
                 table.keep(staying)
             bar.left(len(table) - len(state["frozen"]))
-            with results.atomic(checkpoint) as part:
-                torch.save(state | {"table": table.state_dict()}, part)
+            save()
     return manifests
 
 
@@ -173,4 +199,4 @@ def _final(task, curve: list[dict]) -> dict:
     last = measured[-1] if measured else None
     if task.validated_by is None or last is None:
         return {"last": last, "best": None}
-    return {"last": last, "best": min(measured, key=lambda e: e[task.validated_by])}
+    return {"last": last, "best": task.best(measured, key=lambda e: e[task.validated_by])}

@@ -1,13 +1,16 @@
 """Temporal Order, Sec. 4.1 and Table 1: can a network keep two symbols in memory?"""
 
+from collections.abc import Callable
+from itertools import islice
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recdrop.data.temporal_order import CLASSES, SYMBOLS, sequences
 from recdrop.dropout import RecurrentDropout
-from recdrop.layers import LSTM
 from recdrop.seeds import seed
+from recdrop.tasks.cells import CELLS, named
 from recdrop.tasks.initialise import uniform
 
 PROFILES = {
@@ -30,19 +33,21 @@ IN_A_ROW = 3
 
 
 class Classifier(nn.Module):
-    """An LSTM over one-hot symbols; the class is read from its last state.
+    """A recurrent layer over one-hot symbols; the class is read from its last state.
 
     >>> Classifier(16)(torch.zeros(15, 32, dtype=torch.int64)).shape  # (T, B) -> (B, 4)
     torch.Size([32, 4])
     """
 
-    def __init__(self, hidden: int, recurrent_dropout: RecurrentDropout | None = None):
+    def __init__(
+        self, hidden: int, recurrent_dropout: RecurrentDropout | None = None, cell: str = "lstm"
+    ):
         super().__init__()
-        self.lstm = LSTM(len(SYMBOLS), hidden, recurrent_dropout=recurrent_dropout)
+        self.recurrent = CELLS[cell](len(SYMBOLS), hidden, recurrent_dropout=recurrent_dropout)
         self.readout = nn.Linear(hidden, len(CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
-        out, _ = self.lstm(self.one_hot(x))  # (T, B, 4) -> (T, B, H)
+        out, _ = self.recurrent(self.one_hot(x))  # (T, B, 4) -> (T, B, H)
         return self.readout(out[-1])
 
     def one_hot(self, x: Tensor) -> Tensor:
@@ -52,12 +57,13 @@ class Classifier(nn.Module):
 class TemporalOrder:
     """The task at one length and profile: see PROFILES for what a profile fixes."""
 
-    name, label = "temporal_order", "Temporal Order"
-    validated_by = None
+    name, label, metric = "temporal_order", "Temporal Order", "accuracy"
+    validated_by = best = None
 
-    def __init__(self, profile: str = "quick", length: int = 15):
-        self.settings = {**PROFILES[profile], "length": length}
+    def __init__(self, profile: str = "quick", length: int = 15, cell: str = "lstm"):
+        self.settings = {**PROFILES[profile], "length": length} | named(cell)
         self.updates_per_epoch = self.settings["batches"]
+        self.positions = self.settings["batch"] * length
         self.keeps_weights = self.settings["hidden"] <= 64  # small enough to lie in the repository
         self.data = {"corpus": "Temporal Order, drawn afresh in each epoch"}
 
@@ -66,22 +72,38 @@ class TemporalOrder:
         if forward:
             raise ValueError("forward=True: Table 1 has no forward dropout; use forward=False")
         with torch.random.fork_rng(devices=[]):  # torch's own first weights are not used
-            network = Classifier(self.settings["hidden"], recurrent_dropout)
+            network = Classifier(
+                self.settings["hidden"], recurrent_dropout, self.settings.get("cell", "lstm")
+            )
         return uniform(network, self.settings["init"], seed)
 
-    def train_epoch(self, table, epoch: int, tick=lambda **_: None) -> dict[str, Tensor]:
-        """200 fresh batches, the same for all networks of a seed. (R,) loss and accuracy."""
-        loss = accuracy = 0.0
+    def train_epoch(
+        self,
+        table,
+        epoch: int,
+        tick: Callable = lambda *_, **__: None,
+        begun: dict | None = None,
+    ) -> dict[str, Tensor]:
+        """200 fresh batches, the same for all networks of a seed. (R,) loss and accuracy.
+
+        ``tick`` is given after each update what it takes to go on from there as ``begun``.
+        """
+        at = begun or {"updates": 0, "loss": 0.0, "accuracy": 0.0}
         s = self.settings
         x, y = self._draw(table.seeds, s["batches"] * s["batch"], f"train, epoch {epoch}")
         batches = zip(x.split(s["batch"], 2), y.split(s["batch"], 1), strict=True)
-        for n, (batch, target) in enumerate(batches, 1):
+        for n, (batch, target) in islice(enumerate(batches, 1), at["updates"], None):
             logits = table(batch)  # (R, T, B) -> (R, B, 4)
             losses = _cross_entropy(logits, target)
             table.update(losses)
-            loss, accuracy = loss + losses.detach(), accuracy + _accuracy(logits, target)
-            tick(loss=loss.nanmean() / n, accuracy=accuracy.mean() / n)
-        return {"loss": loss / n, "train": accuracy / n}
+            at = {
+                "updates": n,
+                "loss": at["loss"] + losses.detach(),
+                "accuracy": at["accuracy"] + _accuracy(logits, target),
+            }
+            tick(at, loss=at["loss"].nanmean() / n, accuracy=at["accuracy"].mean() / n)
+        n = at["updates"]
+        return {"loss": at["loss"] / n, "train": at["accuracy"] / n}
 
     @torch.no_grad()
     def evaluate(self, table) -> dict[str, Tensor]:
