@@ -76,10 +76,9 @@ def test_an_argument_goes_before_the_environment_before_the_cache(tmp_path, monk
     folders = {"argument": tmp_path / "a", "environment": tmp_path / "e", "cache": alone}
     for folder in folders.values():
         put(folder)
-    urls = {name: ptb.BASE + name for name in TEXTS}
 
     def found(data_dir=None) -> set[Path]:
-        return {p.parent for p in locate("ptb", ptb.FILES, urls, "", data_dir).values()}
+        return {p.parent for p in locate(ptb.source(), data_dir).values()}
 
     assert found() == {folders["cache"]}
     monkeypatch.setenv("RECDROP_DATA", str(folders["environment"]))
@@ -103,7 +102,7 @@ def test_a_home_folder_is_understood(tmp_path, monkeypatch):
 def test_a_given_folder_without_the_files_is_named_and_nothing_is_fetched(
     tmp_path, variable, monkeypatch, alone
 ):
-    monkeypatch.setattr(download, "_fetch", lambda *_: pytest.fail("asked the network"))
+    monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("asked the network"))
     put(alone)  # a copy in the cache is not what was asked for
     folder = str(tmp_path / "nowhere")
     if variable:
@@ -128,7 +127,7 @@ def test_only_what_is_missing_is_named(tmp_path, below):
 
 
 def test_without_download_nothing_is_fetched(monkeypatch, alone):
-    monkeypatch.setattr(download, "_fetch", lambda *_: pytest.fail("asked the network"))
+    monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("asked the network"))
     with pytest.raises(CorpusMissing, match="no ptb.train.txt"):
         ptb.words(download=False)
     assert not alone.exists()
@@ -151,7 +150,7 @@ def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path, damage):
 
 
 def test_a_damaged_file_in_the_cache_is_not_fetched_over(alone, monkeypatch):
-    monkeypatch.setattr(download, "_fetch", lambda *_: pytest.fail("asked the network"))
+    monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("asked the network"))
     put(alone)
     (alone / "ptb.train.txt").write_text("damaged")
     with pytest.raises(CorpusDamaged, match="ptb.train.txt"):

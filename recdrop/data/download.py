@@ -2,9 +2,15 @@
 
 import hashlib
 import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 CACHE = "recdrop"
+TIMEOUT = (10, 30)
+"""Seconds to wait for a connection, and for each further piece of a file."""
+PAUSES = (0.5, 1.0, 2.0)
+"""Seconds to wait before each further attempt."""
 
 
 class CorpusMissing(FileNotFoundError):
@@ -12,90 +18,202 @@ class CorpusMissing(FileNotFoundError):
 
 
 class CorpusDamaged(ValueError):
-    """A file is there but is not the corpus: its SHA-256 differs."""
+    """A file is there but is not the corpus."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a corpus consists of, and where it can be had.
+
+    Attributes:
+        name: of the corpus and of its folder.
+        editions: sets of files, each of them the whole corpus: hash by file name, a SHA-256 or
+            "md5:..."; empty where none is published. The first edition is the one downloaded.
+        urls: address of each file of the first edition.
+        licence: shown before a download.
+    """
+
+    name: str
+    editions: tuple[dict[str, str], ...]
+    urls: dict[str, str]
+    licence: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder that holds an edition of a corpus, or some of its files, or should hold them.
+
+    Attributes:
+        origin: "data_dir", "RECDROP_DATA" or "cache".
+        folder: where the files lie, or belong.
+        files: hash by file name.
+    """
+
+    origin: str
+    folder: Path
+    files: dict[str, str]
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        return {name: self.folder / name for name in self.files}
+
+    @property
+    def absent(self) -> list[str]:
+        """Names of the files that are not there."""
+        return [name for name, path in self.paths.items() if not path.exists()]
 
 
 def locate(
-    corpus: str,
-    files: dict[str, str],
-    urls: dict[str, str],
-    licence: str,
-    data_dir: str | os.PathLike | None = None,
-    download: bool = True,
+    source: Source, data_dir: str | os.PathLike | None = None, download: bool = True
 ) -> dict[str, Path]:
     """Paths of a corpus' verified files.
 
-    They are looked for in ``data_dir`` where given, else in the folder that the environment
-    variable RECDROP_DATA names, each with or without a folder ``corpus`` in it; else in the
-    per-user cache, into which they are downloaded.
+    They are looked for as :func:`find` says, and downloaded into the cache if they are nowhere.
 
     Args:
-        corpus: name of the corpus and of its folder.
-        files: SHA-256 by file name.
-        urls: address by file name.
-        licence: shown before a download.
+        source: the corpus.
         data_dir: a folder of the user's.
         download: whether the network may be asked.
 
     Raises:
-        CorpusMissing: a file is nowhere and cannot be fetched.
-        CorpusDamaged: a file has another SHA-256; it is left as it is.
+        CorpusMissing: the given folder does not exist or holds the corpus in part; or a file is
+            nowhere and cannot be fetched.
+        CorpusDamaged: a file has another hash; it is left as it is.
     """
-    given = data_dir or os.environ.get("RECDROP_DATA")
-    folder = _folder(corpus, files, Path(given).expanduser() if given else _cache())
-    absent = [name for name in files if not (folder / name).exists()]
-    if absent and given:
-        raise CorpusMissing(
-            f"{corpus}: no {', '.join(absent)} in {folder} "
-            f"({'data_dir' if data_dir else 'RECDROP_DATA'}={given!s}); put the files there, "
-            "or leave data_dir and RECDROP_DATA unset to download them"
-        )
-    if absent:
+    place = find(source, data_dir)
+    if absent := place.absent:
+        names = ", ".join(absent)
+        if place.origin != "cache":
+            raise CorpusMissing(
+                f"{source.name}: no {names} in {place.folder} ({place.origin}); put the files "
+                "there, or take the others away to use the cache or a download"
+            )
         if not download:
-            raise CorpusMissing(f"{corpus}: no {', '.join(absent)} in {folder}")
-        print(f"{corpus}: downloading {', '.join(absent)} to {folder}. {licence}")
+            raise CorpusMissing(f"{source.name}: no {names} in {place.folder}")
+        print(f"{source.name}: downloading {names} to {place.folder}. {source.licence}")
         for name in absent:
-            _fetch(urls[name], files[name], folder, name)
-    for name, expected in files.items():
-        verify(folder / name, expected)
-    return {name: folder / name for name in files}
+            fetch(source.urls[name], place.files[name], place.folder / name)
+    for name, path in place.paths.items():
+        verify(path, place.files[name])
+    return place.paths
+
+
+def find(source: Source, data_dir: str | os.PathLike | None = None) -> Place:
+    """The first folder that holds an edition of the corpus, else one that holds part of it.
+
+    Looked into are ``data_dir`` where given, else the folder that the environment variable
+    RECDROP_DATA names, then the per-user cache; each of them with or without a folder
+    ``source.name`` in it. Where there is nothing, the place is the one to download to.
+
+    Raises:
+        CorpusMissing: ``data_dir`` or RECDROP_DATA names a folder that does not exist.
+    """
+    bases = {"cache": cache()}
+    if given := data_dir or os.environ.get("RECDROP_DATA"):
+        origin, base = "data_dir" if data_dir else "RECDROP_DATA", Path(given).expanduser()
+        if not base.is_dir():
+            raise CorpusMissing(
+                f"{source.name}: {origin}={given!s} is not a folder; put the files there "
+                f"({' or '.join(', '.join(files) for files in source.editions)}), "
+                "or leave data_dir and RECDROP_DATA unset to download them"
+            )
+        bases = {origin: base} | bases
+    places = [
+        Place(origin, folder, files)
+        for origin, base in bases.items()
+        for folder in (base / source.name, base)
+        for files in source.editions
+    ]
+    for origin in bases:
+        held = [p for p in places if p.origin == origin and len(p.absent) < len(p.files)]
+        if held:
+            return min(held, key=lambda p: len(p.absent) > 0)  # a whole edition, else a part
+    return Place("cache", bases["cache"] / source.name, source.editions[0])
 
 
 def verify(path: Path, expected: str) -> None:
-    """Raise CorpusDamaged unless the file's SHA-256 is the expected one."""
+    """Raise CorpusDamaged unless the file's hash is the expected one; none is expected of ""."""
+    algorithm, _, digest = expected.rpartition(":")
+    if not digest:
+        return
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+        found = hashlib.file_digest(file, algorithm or "sha256").hexdigest()
+    if found != digest:
         raise CorpusDamaged(
-            f"{path} has SHA-256 {found}, expected {expected}: it is damaged or another version; "
-            "move it away and put the original there"
+            f"{path} has {algorithm or 'SHA-256'} {found}, expected {digest}: it is damaged or "
+            "another version; move it away and put the original there"
         )
 
 
-def _folder(corpus: str, files: dict[str, str], base: Path) -> Path:
-    """``base/corpus``, or ``base`` itself where files lie in it directly."""
-    direct = not (base / corpus).exists() and any((base / name).exists() for name in files)
-    return base if direct else base / corpus
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / CACHE
+def cache() -> Path:
+    """The per-user folder of what was downloaded or made here: XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / CACHE
 
 
-def _fetch(url: str, sha256: str, folder: Path, name: str) -> None:
+def fetch(url: str, expected: str, path: Path) -> None:
+    """Download ``url`` as ``path``, which never names anything but the whole verified file.
+
+    Raises:
+        CorpusMissing: the network, the server or the disk failed, or what came was another file.
+    """
     try:
         import pooch
+        import requests
     except ImportError:
         raise CorpusMissing(
-            f"{name} must be downloaded, which takes pooch: pip install 'recdrop[study]', "
-            f"or save {url} as {folder / name}"
+            f"{path.name} must be downloaded, which takes pooch: pip install 'recdrop[study]', "
+            f"or save {url} as {path}"
         ) from None
+    known = expected if ":" in expected else f"sha256:{expected}"
     try:
         # pooch downloads to a temporary file, verifies it and only then gives it its name.
-        pooch.retrieve(url, f"sha256:{sha256}", fname=name, path=folder)
-    except Exception as error:  # pooch raises whatever its transport does
+        pooch.retrieve(url, known, fname=path.name, path=path.parent, downloader=_resuming)
+    except (requests.RequestException, ValueError) as error:
         raise CorpusMissing(
-            f"{name} could not be downloaded from {url} ({error}); "
-            f"try again, or save it as {folder / name}"
+            f"{path.name} could not be downloaded from {url} ({error}); "
+            f"try again, or save it as {path}"
         ) from error
+    except OSError as error:
+        raise CorpusMissing(
+            f"{path} cannot be written ({error}); set XDG_CACHE_HOME to a folder that can, "
+            f"or save {url} in a folder of yours and name it by data_dir or RECDROP_DATA"
+        ) from error
+
+
+def _resuming(url: str, path: str, _pooch: object) -> None:
+    """A downloader of pooch's that goes on where a broken connection has left off."""
+    import requests
+    from tqdm import tqdm
+
+    with open(path, "wb") as file, tqdm(unit="B", unit_scale=True, desc=url.split("/")[-1]) as bar:
+        for pause in (*PAUSES, None):
+            try:
+                return _rest(url, file, bar)
+            except requests.RequestException as error:
+                refused = error.response is not None and error.response.status_code < 500
+                if refused or pause is None:
+                    raise
+                time.sleep(pause)
+
+
+def _rest(url: str, file, bar) -> None:
+    """Append to ``file`` what it lacks; from its beginning where the server cannot do that."""
+    import requests
+
+    have = file.tell()
+    # Not compressed on the way: bytes are counted, and a part of a stream cannot be unpacked.
+    headers = {"Accept-Encoding": "identity", "Range": f"bytes={have}-"}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        response.raise_for_status()
+        if response.status_code != requests.codes.partial_content:
+            have = file.seek(0)
+            file.truncate()
+        bar.reset(have + int(response.headers.get("Content-Length", 0)) or None)
+        bar.update(have)
+        for piece in response.iter_content(1 << 16):
+            bar.update(file.write(piece))

