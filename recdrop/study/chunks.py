@@ -1,0 +1,57 @@
+"""How many networks are trained at once: as many as memory holds."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from torch import nn
+
+Item = TypeVar("Item")
+
+SHARE = 0.5
+"""The share of free memory that a table may take."""
+
+
+def split(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """Parts of at most ``size``, as even as they can be, in order.
+
+    >>> split("abcdefg", 3)
+    ['abc', 'de', 'fg']
+    """
+    parts = -(-len(items) // size)
+    ends = [0]
+    for part in range(parts):
+        ends.append(ends[-1] + -(-(len(items) - ends[-1]) // (parts - part)))
+    return [items[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+
+
+def fitting(task, network: nn.Module) -> int:
+    """How many such networks half of the free memory holds, at least one."""
+    free = free_bytes()
+    return 10**6 if free is None else max(1, int(SHARE * free / bytes_of(task, network)))
+
+
+def bytes_of(task, network: nn.Module) -> int:
+    """An estimate of what one network takes while it is trained.
+
+    Of each parameter there are its value, its gradient, a step and a copy that is written, under
+    Adam two moments besides; of each position in an update some sixteen vectors of the hidden size.
+    """
+    copies = 6 if task.settings["optimiser"] == "adam" else 4
+    parameters = sum(p.numel() for p in network.parameters())
+    return 4 * (copies * parameters + 16 * task.settings["hidden"] * task.positions)
+
+
+def free_bytes() -> int | None:
+    """Memory that is free or can be freed at once; None where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:  # not Linux
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return None
