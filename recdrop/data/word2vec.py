@@ -1,6 +1,7 @@
 """Static vectors of words (Mikolov et al., 2013): read from a file, downloaded, or trained here."""
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ LICENCE = (
     "These are 1.7 GB, and 4 GB of memory once they are read; gensim-data names no licence "
     "for the GoogleNews vectors."
 )
+COUNTS = {"vectors": (3_000_000,), "size": (300,)}
 
 SKIP_GRAM = dict(sg=1, window=3, negative=5, sample=1e-3, min_count=1, epochs=20, lower=True)
 """How vectors are trained here. The text is small: every word counts, lower-case forms are one."""
@@ -114,6 +116,14 @@ def google_news(data_dir: str | os.PathLike | None = None, download: bool = True
 
 def source() -> Source:
     return Source("word2vec", (FILES,), {name: BASE + name for name in FILES}, LICENCE)
+
+
+def count(paths: dict[str, Path]) -> dict[str, tuple[int, ...]]:
+    """What COUNTS has, of a file in word2vec's binary format: its first line says."""
+    (path,) = paths.values()
+    with gzip.open(path) as file:
+        vectors, size = map(int, file.readline().split())
+    return {"vectors": (vectors,), "size": (size,)}
 
 
 def train(
