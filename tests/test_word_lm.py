@@ -345,7 +345,7 @@ def parameters(results_dir, **other) -> Parameters:
     values = dict(
         profile="quick", schemes=["gal"], rates=[0.5], samplings=["step"], forward=[False],
         seeds=[0], device="cpu", data_dir=None, results_dir=str(results_dir), fresh=False,
-        lengths=[15],
+        lengths=[15], cells=[], vectors=None, at_once=None,
     )  # fmt: skip
     return Parameters(**values | other)
 

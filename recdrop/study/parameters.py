@@ -10,17 +10,24 @@ from typing import Any
 from recdrop.dropout import SAMPLINGS, threshold
 from recdrop.study.conditions import SCHEMES
 from recdrop.study.results import from_root
+from recdrop.tasks.cells import CELLS
 
 PROFILES = ("smoke", "quick", "paper")
 LISTS = {"schemes": str, "rates": float, "samplings": str, "forward": bool, "seeds": int}
+LISTS |= {"lengths": int, "cells": str}
 SCALARS = {"profile": str, "device": str, "data_dir": str, "results_dir": str, "fresh": bool}
+SCALARS |= {"vectors": str, "at_once": int}
 CHOICES = {
     "profile": PROFILES,
     "schemes": SCHEMES,
     "samplings": SAMPLINGS,
     "device": ("cpu",),
+    "cells": tuple(CELLS),
 }
 
+EXAMPLES = {"schemes": '["gal"]', "cells": '["gru"]'}
+OPTIONAL = {"lengths": [15], "cells": ["gru", "rnn"], "vectors": None, "at_once": None}
+"""Parameters that not every notebook has."""
 
 BOOK, SMOKE = "book/results", "runs/smoke"
 """Smoke runs test the machinery: where no folder is given they stay out of the book's."""
@@ -45,6 +52,9 @@ class Parameters:
     results_dir: str
     fresh: bool
     lengths: list[int]
+    cells: list[str]
+    vectors: str | None
+    at_once: int | None
 
 
 def read(namespace: dict[str, Any]) -> Parameters:
@@ -72,14 +82,14 @@ def read(namespace: dict[str, Any]) -> Parameters:
 give for example rates=[0.25]
     """
     own, injected = _assigned(namespace)
-    known = own or [*LISTS, *SCALARS, "lengths"]
+    known = own or [*LISTS, *SCALARS, *OPTIONAL]
     for name in injected:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"the parameters are {known}"
             raise ParameterError(f"unknown parameter {name!r}; {hint}")
+    namespace = OPTIONAL | namespace
     values = {name: _list(name, kind, namespace[name]) for name, kind in LISTS.items()}
-    values["lengths"] = _list("lengths", int, namespace.get("lengths", [15]))
     values |= {name: _scalar(name, kind, namespace[name]) for name, kind in SCALARS.items()}
     for name, choices in CHOICES.items():
         for value in values[name] if name in LISTS else [values[name]]:
@@ -98,8 +108,11 @@ give for example rates=[0.25]
             raise ParameterError(f"lengths={length} is not a positive multiple of 3; give [15, 30]")
     if not values["results_dir"]:
         raise ParameterError(f"results_dir='' names no folder; give for example {BOOK!r}")
-    if values["data_dir"] is not None:
-        values["data_dir"] = str(from_root(values["data_dir"]))
+    for name in ("data_dir", "vectors"):
+        if values[name] is not None:
+            values[name] = str(from_root(values[name]))
+    if values["at_once"] is not None and values["at_once"] < 1:
+        raise ParameterError(f"at_once={values['at_once']} trains nothing; give 1 or more, or None")
     if values["profile"] == "smoke" and values["results_dir"] == BOOK:
         values["results_dir"] = SMOKE
     return Parameters(**values)
@@ -142,7 +155,7 @@ def _list(name: str, kind: type, value: Any) -> list:
     values = list(value) if isinstance(value, list | tuple) else [value]
     if not values or not all(_is(kind, v) for v in values):
         what, example = {
-            str: ("strings", '["gal"]' if name == "schemes" else '["step"]'),
+            str: ("strings", EXAMPLES.get(name, '["step"]')),
             float: ("numbers", "[0.25]"),
             int: ("whole numbers", "[15]" if name == "lengths" else "[0, 1, 2]"),
             bool: ("True and False", "[False]"),
@@ -154,11 +167,11 @@ def _list(name: str, kind: type, value: Any) -> list:
 
 
 def _scalar(name: str, kind: type, value: Any) -> Any:
-    if name == "data_dir" and value in (None, ""):
+    if name in ("data_dir", "vectors", "at_once") and value in (None, ""):
         return None
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not _is(kind, value):
-        what = {str: "a string", bool: "True or False"}[kind]
+        what = {str: "a string", bool: "True or False", int: "a whole number"}[kind]
         raise ParameterError(f"{name}={value!r} is not {what}")
     return value

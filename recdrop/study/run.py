@@ -2,36 +2,42 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 from recdrop.data.download import CorpusMissing
 from recdrop.study.conditions import Condition, grid
 from recdrop.study.parameters import Parameters
 from recdrop.study.training import train
+from recdrop.tasks.char_lm import CharacterLanguageModel
+from recdrop.tasks.ner import NamedEntities
 from recdrop.tasks.temporal_order import TemporalOrder
 from recdrop.tasks.word_lm import WordLanguageModel
 
 
-def temporal_order(p: Parameters, inverted: tuple[tuple[str, str], ...] = ()) -> list[dict]:
+def temporal_order(
+    p: Parameters, inverted: tuple[tuple[str, str], ...] = (), cell: str = "lstm"
+) -> list[dict]:
     """Table 1's networks under Eq. 3, at each length.
 
     Args:
         p: the notebook's parameters.
         inverted: (scheme, sampling) pairs that are trained under Eq. 14, too.
+        cell: ``"lstm"``, or ``"gru"`` or ``"rnn"`` in its place.
     """
     manifests = []
     for length in p.lengths:
-        task = TemporalOrder(p.profile, length)
+        task = TemporalOrder(p.profile, length, cell)
         conditions = _grid(task, p)
         for scheme, per in inverted:
             conditions += grid(
                 task.name, task.settings, [scheme], p.rates, [per], seeds=p.seeds,
                 scaling="inverted",
             )  # fmt: skip
-        manifests += train(task, conditions, p.results_dir, p.fresh)
+        manifests += _train(task, conditions, p)
     return manifests
 
 
-def word_lm(p: Parameters) -> list[dict]:
+def word_lm(p: Parameters, cell: str = "lstm") -> list[dict]:
     """Table 2's networks on the Penn Treebank; without it, a generated grammar, said aloud.
 
     A finished result is read without the corpus.
@@ -40,9 +46,23 @@ def word_lm(p: Parameters) -> list[dict]:
         CorpusMissing: ``data_dir`` or RECDROP_DATA names a folder and the files are not there.
         CorpusDamaged: a file is there and is not the corpus.
     """
+    return _on_corpus(lambda profile: WordLanguageModel(profile, p.data_dir, cell), p)
+
+
+def char_lm(p: Parameters) -> list[dict]:
+    """Table 3's networks, on the same text and under the same terms as :func:`word_lm`."""
+    return _on_corpus(lambda profile: CharacterLanguageModel(profile, p.data_dir), p)
+
+
+def ner(p: Parameters) -> list[dict]:
+    """Table 4's networks on CoNLL-2003, under the same terms as :func:`word_lm`."""
+    return _on_corpus(lambda profile: NamedEntities(profile, p.data_dir, p.vectors), p)
+
+
+def _on_corpus(make: Callable, p: Parameters) -> list[dict]:
     try:
-        task = WordLanguageModel(p.profile, p.data_dir)
-        return train(task, _grid(task, p), p.results_dir, p.fresh)
+        task = make(p.profile)
+        return _train(task, _grid(task, p), p)
     except CorpusMissing as error:
         if p.data_dir or os.environ.get("RECDROP_DATA"):  # a mistyped folder is not a missing one
             raise
@@ -51,9 +71,19 @@ def word_lm(p: Parameters) -> list[dict]:
             "below can be compared with the paper's.",
             file=sys.stderr,
         )
-        task = WordLanguageModel("smoke")
-        return train(task, _grid(task, p), p.results_dir, p.fresh)
+        task = make("smoke")
+        return _train(task, _grid(task, p), p)
+
+
+def _train(task, conditions: list[Condition], p: Parameters) -> list[dict]:
+    return train(task, conditions, p.results_dir, p.fresh, at_once=p.at_once)
 
 
 def _grid(task, p: Parameters) -> list[Condition]:
-    return grid(task.name, task.settings, p.schemes, p.rates, p.samplings, p.forward, p.seeds)
+    schemes = [s for s in p.schemes if _has(task, s)]
+    return grid(task.name, task.settings, schemes, p.rates, p.samplings, p.forward, p.seeds)
+
+
+def _has(task, scheme: str) -> bool:
+    """A vanilla RNN has a hidden state alone, to which Gal's scheme (there Eq. 2) applies."""
+    return task.settings.get("cell") != "rnn" or scheme in ("none", "gal")

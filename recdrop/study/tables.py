@@ -41,14 +41,16 @@ def table(
 
     ``beyond`` adds rows for conditions that were run and that the paper's table does not have.
     Networks that diverged are counted apart and have no part in the means.
-    Table 1: accuracies in % after the last epoch. The others: figures of the epoch that was best in
-    validation, and beside them, as ``valid_last`` and ``test_last``, those of the last epoch.
+    Table 1: accuracies in % after the last epoch. The others, perplexities, bits per character and
+    F1 in %: figures of the epoch that was best in validation, and beside them, as ``valid_last``
+    and ``test_last``, those of the last epoch.
     """
     conditions = list(paper.table(number))
     manifests = [
         m
         for m in results.read_all(results_dir, paper.TASKS[number])
         if m["condition"]["scaling"] == "paper"  # Eq. 3, as in the paper
+        and "cell" not in m["condition"]["settings"]  # an LSTM, as in the paper
     ]
     if beyond:
         for m in manifests:
@@ -92,8 +94,9 @@ def _row(condition: dict, protocol: str, manifests: list[dict]) -> dict:
     if condition["table"] == 1:
         columns = {k: ("last", k, 100) for k in ("train", "test")}
     else:
-        columns = {k: ("best", k, 1) for k in ("valid", "test")}
-        columns |= {f"{k}_last": ("last", k, 1) for k in ("valid", "test")}
+        factor = 100 if condition["table"] == 4 else 1
+        columns = {k: ("best", k, factor) for k in ("valid", "test")}
+        columns |= {f"{k}_last": ("last", k, factor) for k in ("valid", "test")}
     for column, (which, key, factor) in columns.items():
         values = [factor * m["final"][which][key] for m in mine]
         row[column] = mean(values) if values else None
