@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recdrop import softmax
+from recdrop.bench.measure import peak_memory
 from recdrop.softmax import cross_entropy, linear_cross_entropy
 
 
@@ -50,21 +51,6 @@ def test_values_and_gradients_equal_the_reference_for_any_chunking(chunk, n, v, 
     torch.testing.assert_close(found, reference(*args), rtol=1e-10, atol=1e-10)
     for a, b in zip(grads, gradients(reference, *args, upstream), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_float32_is_as_near_as_float32_is(bias, monkeypatch):
-    monkeypatch.setattr(softmax, "CHUNK", 1000)
-    args = inputs((35, 4), 32, 301, torch.float32, bias)
-    wide = [v.detach().double().requires_grad_() if v is not None and v.is_floating_point() else v
-            for v in args]  # fmt: skip
-    upstream = torch.rand(35, 4)
-    torch.testing.assert_close(
-        linear_cross_entropy(*args).double(), reference(*wide), rtol=1e-5, atol=1e-5
-    )
-    found = gradients(linear_cross_entropy, *args, upstream)
-    for a, b in zip(found, gradients(reference, *wide, upstream), strict=True):
-        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1,), (5,), (7, 3), (2, 3, 4), (0,), (0, 3)])
@@ -124,14 +110,202 @@ def test_a_target_outside_the_vocabulary_is_refused(bad):
         linear_cross_entropy(x, weight, bias, target)
 
 
-def test_logits_never_exist_as_a_whole(monkeypatch):
-    monkeypatch.setattr(softmax, "CHUNK", 40)
-    x, weight = torch.randn(2, 23, 5), torch.randn(2, 11, 5)
-    seen = [(r, rows.start, rows.stop, logits.numel())
-            for r, rows, logits in softmax._logits(x, weight, None)]  # fmt: skip
-    assert max(n for *_, n in seen) <= 40
-    covered = [(r, i) for r, start, stop, _ in seen for i in range(start, stop)]
-    assert covered == [(r, i) for r in range(2) for i in range(23)]
+@given(st.integers(0, 50), st.integers(1, 40), st.integers(1, 60))
+def test_chunks_cover_all_rows_once_and_keep_their_size(n, width, limit):
+    before, softmax.CHUNK = softmax.CHUNK, limit
+    try:
+        chunks = list(softmax._chunks(n, width))
+    finally:
+        softmax.CHUNK = before
+    assert [i for rows in chunks for i in range(rows.start, rows.stop)] == list(range(n))
+    lengths = [rows.stop - rows.start for rows in chunks]
+    assert all(length == 1 or length * width <= limit for length in lengths)
+    assert all(length == lengths[0] for length in lengths[:-1])
+
+
+@pytest.mark.parametrize("low", [False, True])
+def test_logits_never_exist_as_a_whole(low):
+    """All that a step allocates, results included, is smaller than the logits alone."""
+    n, v = 1120, 10_000
+    args = inputs((n,), 64, v, torch.float32)
+
+    def step():
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            linear_cross_entropy(*args).mean().backward()
+        for parameter in args[:3]:
+            parameter.grad = None
+
+    assert peak_memory(step) < 0.75 * n * v * 4
+
+
+# gradients taken ahead
+
+
+def counted(monkeypatch) -> list[int]:
+    """The networks that are gone through, one after the other."""
+    seen, network = [], softmax._network
+    monkeypatch.setattr(softmax, "_network", lambda r, *args: [seen.append(r), network(r, *args)])
+    return seen
+
+
+@pytest.mark.parametrize("upstream", [1.0, -0.3])
+def test_summed_losses_are_gone_through_once(upstream, monkeypatch):
+    seen = counted(monkeypatch)
+    args = inputs()
+    found = gradients(linear_cross_entropy, *args, upstream)
+    assert seen == [0]
+    for a, b in zip(found, gradients(reference, *args, upstream), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_losses_weighted_one_by_one_are_gone_through_again(monkeypatch):
+    seen = counted(monkeypatch)
+    args, upstream = inputs(), torch.rand(7, 3, dtype=torch.float64)
+    found = gradients(linear_cross_entropy, *args, upstream)
+    assert seen == [0, 0]
+    for a, b in zip(found, gradients(reference, *args, upstream), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_without_gradients_none_are_taken():
+    x, weight, bias, target = (v.unsqueeze(0).detach() for v in inputs((6,)))
+    losses, *ahead = cross_entropy(x, weight, bias, target)
+    assert losses.shape == (1, 6)
+    assert [v.shape for v in ahead] == [(1, 0)] * 3
+
+
+def test_gradients_that_were_not_taken_ahead_come_late():
+    x, weight, bias, target = inputs((6,))
+    stacked = [v.detach().unsqueeze(0).requires_grad_() for v in (x, weight, bias)]
+    cross_entropy(*stacked, target.unsqueeze(0))[0].sum().backward()
+    for a, b in zip(stacked, gradients(reference, x, weight, bias, target, 1.0), strict=True):
+        torch.testing.assert_close(a.grad[0], b)
+
+
+def test_no_rows_give_gradients_of_zero():
+    x, weight, bias, target = inputs((0,))
+    for grad, of in zip(gradients(linear_cross_entropy, x, weight, bias, target, 1.0),
+                        (x, weight, bias), strict=True):  # fmt: skip
+        assert torch.equal(grad, torch.zeros_like(of))
+
+
+def test_a_graph_can_be_gone_through_twice_but_not_differentiated():
+    x, weight, bias, target = inputs()
+    loss = linear_cross_entropy(x, weight, bias, target).sum()
+    (first,) = torch.autograd.grad(loss, x, retain_graph=True)
+    (again,) = torch.autograd.grad(loss, x, create_graph=True)
+    assert torch.equal(first, again)
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        again.square().sum().backward()
+
+
+# precision
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found.double() - expected).norm() / expected.norm())
+
+
+def wide(args):
+    return [v.detach().double().requires_grad_() if v is not None and v.is_floating_point() else v
+            for v in args]  # fmt: skip
+
+
+@pytest.mark.parametrize("uniform", [True, False], ids=["ahead", "again"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize(("low", "tolerance"), [(False, 1e-6), (True, 5e-3)], ids=["fp32", "bf16"])
+def test_gradients_are_near_those_of_float64(low, tolerance, bias, uniform, monkeypatch):
+    monkeypatch.setattr(softmax, "CHUNK", 31_000)
+    args = inputs((35, 9), 65, 1001, torch.float32, bias)
+    args[1].data /= 8  # so that logits are of the order of 1
+    upstream = torch.tensor(0.25) if uniform else torch.rand(35, 9)
+
+    def ours(*args):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            return linear_cross_entropy(*args)
+
+    exact = wide(args)
+    assert relative(ours(*args).detach(), reference(*exact).detach()) < tolerance
+    found = gradients(ours, *args, upstream)
+    expected = gradients(reference, *exact, upstream.double())
+    assert all(v.dtype is torch.float32 for v in found)
+    assert max(relative(a, b) for a, b in zip(found, expected, strict=True)) < tolerance
+
+
+def test_without_onednn_torchs_product_is_as_good(monkeypatch):
+    args = inputs((35,), 65, 101, torch.float32)
+    expected = gradients(linear_cross_entropy, *args, 1.0)
+
+    def changed(*_):
+        raise RuntimeError("expected other arguments")
+
+    for absent in (changed, None):
+        monkeypatch.setattr(softmax, "_onednn", absent)
+        found = gradients(linear_cross_entropy, *args, 1.0)
+        assert softmax._onednn is None
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_wrong_shape_is_refused_and_leaves_the_fast_product(monkeypatch):
+    monkeypatch.setattr(softmax, "_onednn", softmax._onednn)
+    before = softmax._onednn
+    x, _, _, target = inputs(k=5, dtype=torch.float32)
+    with pytest.raises(RuntimeError):
+        linear_cross_entropy(x, torch.randn(11, 6), None, target)
+    assert softmax._onednn is before
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_throughout(dtype):
+    args = [v.detach().to(dtype).requires_grad_() if v.is_floating_point() else v for v in inputs()]
+    losses = linear_cross_entropy(*args)
+    assert losses.dtype is dtype
+    found = gradients(linear_cross_entropy, *args, torch.tensor(0.5, dtype=dtype))
+    assert all(v.dtype is dtype for v in found)
+    expected = gradients(reference, *wide(args), 0.5)
+    assert max(relative(a, b) for a, b in zip(found, expected, strict=True)) < 3e-2
+
+
+@pytest.mark.parametrize("low", [False, True])
+def test_the_same_input_gives_the_same_bits(low, monkeypatch):
+    monkeypatch.setattr(softmax, "CHUNK", 31_000)
+    args = inputs((315,), 65, 1001, torch.float32)
+
+    def once():
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            return gradients(linear_cross_entropy, *args, 1.0)
+
+    for a, b in zip(once(), once(), strict=True):
+        assert torch.equal(a, b)
+
+
+# torch.autocast
+
+
+def test_autocast_rounds_operands_only_where_gradients_are_recorded():
+    args = inputs((35,), 65, 101, torch.float32)
+    exact = linear_cross_entropy(*args)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained = linear_cross_entropy(*args)
+        with torch.no_grad():
+            evaluated = linear_cross_entropy(*args)
+    assert trained.dtype is evaluated.dtype is torch.float32
+    assert not torch.equal(trained, exact)
+    assert torch.equal(evaluated, exact)
+
+
+def test_autocast_takes_a_low_input_to_float32():
+    x, weight, bias, target = inputs(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear_cross_entropy(x.bfloat16(), weight, bias, target).dtype is torch.float32
+
+
+def test_autocast_leaves_double_alone():
+    args = inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = linear_cross_entropy(*args)
+    assert torch.equal(losses, linear_cross_entropy(*args))
 
 
 # several networks
@@ -158,4 +332,38 @@ def test_the_operator_keeps_torch_librarys_rules(bias):
     stacked = [None if v is None else v.detach().unsqueeze(0).repeat(2, *[1] * v.dim())
                for v in (x, weight, b)]  # fmt: skip
     stacked = [None if v is None else v.requires_grad_() for v in stacked]
-    torch.library.opcheck(cross_entropy, (*stacked, target.repeat(2, 1)))
+    for ahead, bf16 in ((False, False), (True, False), (True, True)):
+        if bf16:
+            stacked = [None if v is None else v.detach().float() for v in stacked]
+        torch.library.opcheck(cross_entropy, (*stacked, target.repeat(2, 1), ahead, bf16))
+
+
+@pytest.mark.parametrize("low", [False, True])
+def test_a_networks_bits_do_not_depend_on_its_neighbours(low, monkeypatch):
+    """Also where a neighbour's losses are weighted one by one, or are not numbers."""
+    monkeypatch.setattr(softmax, "CHUNK", 3000)
+    args = [inputs((33,), 17, 257, torch.float32, seed=s) for s in range(3)]
+    upstream = torch.full((3, 33), 0.5)
+    upstream[1] = torch.rand(33)
+
+    def run(which: list[int]) -> list[Tensor]:
+        x, w, b, y = (torch.stack([args[r][i].detach() for r in which]) for i in range(4))
+        x, w, b = (v.requires_grad_() for v in (x, w, b))
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            losses = torch.vmap(linear_cross_entropy)(x, w, b, y)
+        return [losses, *torch.autograd.grad((losses * upstream[which]).sum(), (x, w, b))]
+
+    with torch.no_grad():
+        args[2][0].fill_(float("nan"))
+    together = run([0, 1, 2])
+    for r in (0, 1):
+        for a, b in zip(run([r]), together, strict=True):
+            assert torch.equal(a[0], b[r])
+
+
+def test_compiled_it_stays_one_graph():
+    args = inputs(dtype=torch.float32)
+    compiled = torch.compile(linear_cross_entropy, fullgraph=True, backend="aot_eager")
+    for a, b in zip(gradients(compiled, *args, 0.5), gradients(linear_cross_entropy, *args, 0.5),
+                    strict=True):  # fmt: skip
+        assert torch.equal(a, b)
