@@ -20,14 +20,16 @@ ORIGINAL = {
 }
 UNPACKED = dict.fromkeys(("train.txt", "valid.txt", "test.txt"), "")
 """The archive's content: no hashes are published, so its sentences and tokens are counted."""
-URL = "https://data.deepai.org/conll2003.zip"
+BASE = "https://data.deepai.org/"
 LICENCE = "The text is Reuters' copyright (RCV1), for research only."
 COUNTS = {"sentences": (14_041, 3_250, 3_453), "tokens": (203_621, 51_362, 46_435)}
 """In train, valid and test."""
 
 
 def source() -> Source:
-    return Source("conll2003", (ARCHIVE, ORIGINAL, UNPACKED), {"conll2003.zip": URL}, LICENCE)
+    return Source(
+        "conll2003", (ARCHIVE, ORIGINAL, UNPACKED), {name: BASE + name for name in ARCHIVE}, LICENCE
+    )
 
 
 def sentences(data_dir: str | os.PathLike | None = None, download: bool = True) -> TaggedCorpus:

@@ -212,7 +212,7 @@ def _rest(url: str, file, bar) -> None:
 
     have = file.tell()
     # Not compressed on the way: bytes are counted, and a part of a stream cannot be unpacked.
-    headers = {"Accept-Encoding": "identity", "Range": f"bytes={have}-"}
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:

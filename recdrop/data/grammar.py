@@ -120,6 +120,8 @@ def write(folder: str | os.PathLike, seed: int = 0) -> list[Path]:
         blocks = [_block(s) for s in getattr(sentences, split)]
         texts[f"conll2003/eng.{name}"] = "\n".join(["-DOCSTART- -X- O O\n", *blocks])
     paths = {Path(folder) / name: text for name, text in texts.items()}
+    if there := [path for path in paths if path.exists()]:
+        raise FileExistsError(f"{there[0]} is there already; give another folder")
     for path, text in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "x", encoding="utf-8", newline="\n") as file:
