@@ -65,13 +65,16 @@ def fetch(
 
     Raises:
         ValueError: there is no corpus of such a name.
+        CorpusMissing: ``data_dir`` or RECDROP_DATA names a folder that does not exist.
     """
     names = list(names) or [name for name in CORPORA if name not in LARGE]
     if unknown := [name for name in names if name not in CORPORA]:
         raise ValueError(f"no corpus {unknown[0]!r}; there are {', '.join(CORPORA)}")
     for name in names:
+        source = CORPORA[name].source()
+        find(source, data_dir)  # so that a mistyped folder is raised, unlike a failed download
         try:
-            paths = locate(CORPORA[name].source(), data_dir)
+            paths = locate(source, data_dir)
         except (CorpusMissing, CorpusDamaged) as error:
             state = "damaged" if isinstance(error, CorpusDamaged) else "failed"
             yield Finding(name, state, str(error))
