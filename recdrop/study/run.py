@@ -49,9 +49,9 @@ def word_lm(p: Parameters, cell: str = "lstm") -> list[dict]:
     return _on_corpus(lambda profile: WordLanguageModel(profile, p.data_dir, cell), p)
 
 
-def char_lm(p: Parameters) -> list[dict]:
+def char_lm(p: Parameters, cell: str = "lstm") -> list[dict]:
     """Table 3's networks, on the same text and under the same terms as :func:`word_lm`."""
-    return _on_corpus(lambda profile: CharacterLanguageModel(profile, p.data_dir), p)
+    return _on_corpus(lambda profile: CharacterLanguageModel(profile, p.data_dir, cell), p)
 
 
 def ner(p: Parameters) -> list[dict]:

@@ -14,6 +14,10 @@ DIGITS = {1: 1, 2: 1, 3: 3, 4: 2}
 """Decimals of a table's figures, as the paper prints them."""
 
 
+COMPARABLE = ("paper", "paper-own-vectors")
+"""Protocols whose figures can be set against the paper's."""
+
+
 def interval(values: list[float]) -> float | None:
     """Half the width of the 95 % confidence interval of the mean; None for fewer than two values.
 
@@ -117,14 +121,17 @@ def _matches(row: dict, manifest: dict) -> bool:
 def markdown(rows: list[dict]) -> str:
     """The rows as a Markdown table; ``27.1 ± 3.0 (3)`` is mean, 95 % interval and seeds.
 
-    Beside a smoke run, which proves that the machinery works, the paper's figures are left out.
+    Where a row's protocol is the paper's, its difference from the paper stands there, too. Beside
+    a smoke run, which proves that the machinery works, the paper's figures are left out.
     """
     if not rows:
         return "Nothing has been run yet."
     first, second = ("train", "test") if rows[0]["table"] == 1 else ("valid", "test")
     length = "length" in rows[0]
     header = ["scheme", "rate", "per", *(["length"] if length else ["forward"]), "protocol"]
-    header += [first, "paper", second, "paper"]
+    differs = any(_difference(row, key) != "–" for row in rows for key in (first, second))
+    columns = ("paper", "difference") if differs else ("paper",)
+    header += [first, *columns, second, *columns]
     lines: list[list[str]] = []
     for row in rows:
         cells = [row["scheme"] if row["rate"] else "none", f"{row['rate']:g}", row["per"]]
@@ -132,6 +139,7 @@ def markdown(rows: list[dict]) -> str:
         cells += [row["protocol"]]
         for key in (first, second):
             cells += [_figure(row, key), _papers_figure(row, key)]
+            cells += [_difference(row, key)] if differs else []
         if cells not in lines:  # the row without dropout is the same under each scheme
             lines.append(cells)
     return of(header, lines)
@@ -152,9 +160,38 @@ def of(header: list[str], rows: list[list[str]]) -> str:
 
 def label(manifest: dict) -> str:
     """A network in a few words, such as ``gal 0.5 per step, seed 0``."""
+    return f"{_setting(manifest)}, seed {manifest['condition']['seed']}"
+
+
+def _setting(manifest: dict) -> str:
     c = manifest["condition"]
     scheme = f"{c['scheme']} {c['rate']:g} per {c['per']}" if c["rate"] else "none"
-    return f"{scheme}{', forward' if c['forward'] else ''}, seed {c['seed']}"
+    cell = f"{c['settings']['cell']}: " if "cell" in c["settings"] else ""
+    return f"{cell}{scheme}{', forward' if c['forward'] else ''}"
+
+
+def summary(
+    manifests: list[dict], keys: tuple[str, ...], which: str = "last", factor: float = 1,
+    digits: int = 1,
+) -> str:  # fmt: skip
+    """Networks of any kind, a row for each setting: mean, 95 % interval and seeds.
+
+    ``which`` is ``"last"`` or ``"best"``, the epoch whose figures ``keys`` are shown, ``factor``
+    times. Networks that diverged are counted apart.
+    """
+    found: dict[str, list[dict]] = {}
+    for m in manifests:
+        found.setdefault(_setting(m), []).append(m)
+    rows = []
+    for setting, mine in found.items():
+        finished = [m["final"][which] for m in mine if m["status"] == "finished"]
+        cells = []
+        for key in keys:
+            values = [factor * e[key] for e in finished]
+            spread = "" if len(values) < 2 else f" ± {interval(values):.{digits}f}"
+            cells.append(f"{mean(values):.{digits}f}{spread}" if values else "–")
+        rows.append([setting, *cells, str(len(finished)), str(len(mine) - len(finished))])
+    return of(["network", *keys, "seeds", "diverged"], rows)
 
 
 def profiles(named: dict[str, dict], keys: tuple[str, ...]) -> str:
@@ -185,6 +222,13 @@ def _papers_figure(row: dict, key: str) -> str:
         return "–"
     below = key == "test" and paper.BELOW.items() <= row.items()
     return f"<{figure:g}" if below else f"{figure:g}"
+
+
+def _difference(row: dict, key: str) -> str:
+    """Ours less the paper's."""
+    if row["protocol"] not in COMPARABLE or None in (row[key], row[f"paper_{key}"]):
+        return "–"
+    return f"{row[key] - row[f'paper_{key}']:+.{DIGITS[row['table']]}f}"
 
 
 def _figure(row: dict, key: str) -> str:
