@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recdrop import RecurrentDropout
-from recdrop.data import ptb
+from recdrop.data import download, ptb
 from recdrop.data.corpus import EOS, Corpus
 from recdrop.data.download import CorpusMissing
 from recdrop.study import results, run
@@ -355,6 +355,7 @@ def no_corpus(monkeypatch, tmp_path):
     monkeypatch.delenv("RECDROP_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(ptb, "BASE", "http://127.0.0.1:9/")  # nobody listens there
+    monkeypatch.setattr(download, "PAUSES", ())
 
 
 def test_finished_results_need_no_corpus(no_corpus, tmp_path, monkeypatch):
