@@ -40,6 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     names = "ptb, conll2003, or word2vec (1.7 GB, and only fetched if named)"
     actions.choices["fetch"].add_argument("names", nargs="*", metavar="NAME", help=names)
 
+    _bench_arguments(
+        commands.add_parser("bench", help="speed and memory, beside nn.LSTM and peers")
+    )
+
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments) or 0
@@ -78,3 +82,46 @@ def _figure(a: argparse.Namespace) -> None:
 
     drawn = figures.effect(a.results_dir) if a.name == "effect" else figures.schemes()
     figures.save(drawn, a.out)
+
+
+def _bench_arguments(bench: argparse.ArgumentParser) -> None:
+    bench.description = (
+        "Time our LSTM with recurrent dropout against torch.nn.LSTM without, side by side. "
+        "On a machine that does nothing else, please."
+    )
+    bench.add_argument("--threads", default="", help="such as 1,2; by default as many as cores")
+    bench.add_argument("--dtype", default="fp32,bf16", help="fp32, bf16, or both")
+    bench.add_argument(
+        "--shapes", help="names or RxTxBxIxH, comma separated; by default the paper's"
+    )
+    bench.add_argument("--parts", help="of shapes, steps, sweep; by default all")
+    bench.add_argument("--seconds", type=float, help="for each shape; more are more exact")
+    bench.add_argument("--quick", action="store_true", help="less of everything: under a minute")
+    bench.add_argument(
+        "--compile", action="store_true", help="torch.compile of the naive loop, too"
+    )
+    bench.add_argument("--json", metavar="FILE", type=Path, help="results file to add the runs to")
+    bench.add_argument("--show", metavar="FILE", type=Path, help="measure nothing, show a file")
+    bench.set_defaults(run=_bench)
+
+
+def _bench(a: argparse.Namespace) -> None:
+    from recdrop.bench import report, run
+
+    if a.show:
+        print(report.markdown(report.read(a.show)["runs"]))
+        return
+    options = run.QUICK if a.quick else run.Options()
+    given = {
+        "dtypes": tuple(a.dtype.split(",")),
+        "shapes": a.shapes,
+        "parts": a.parts and tuple(a.parts.split(",")),
+        "seconds": a.seconds,
+        "peers": (*options.peers, run.COMPILED) if a.compile else None,
+    }
+    options = options._replace(**{k: v for k, v in given.items() if v is not None})
+    threads = [int(n) for n in a.threads.split(",")] if a.threads else [run.cores()]
+    runs = run.bench(options, threads, say=lambda text: print(text, file=sys.stderr))
+    if a.json:
+        report.save(a.json, runs)
+    print(report.markdown(runs))

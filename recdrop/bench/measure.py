@@ -1,9 +1,11 @@
 """Times that can be compared, and the memory that a call needs."""
 
+import ctypes
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from itertools import accumulate
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +60,7 @@ def ratios(times: Mapping[str, list[float]], denominator: str) -> dict[str, Spre
     return {name: spread((np.array(values) / base).tolist()) for name, values in times.items()}
 
 
-def peak_memory(call: Callable[[], object]) -> int:
+def peak_allocated(call: Callable[[], object]) -> int:
     """The most bytes that torch's allocations of one call hold at once, its results included.
 
     Counted, not sampled: it does not depend on the machine's state. What was allocated before does
@@ -72,3 +74,24 @@ def peak_memory(call: Callable[[], object]) -> int:
     events = recorded.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     return max(accumulate((n for _, n in changes), initial=0))
+
+
+def peak_resident(call: Callable[[], object]) -> int | None:
+    """By how many bytes one call makes the process grow at most, whoever allocates them.
+
+    Linux says so; elsewhere None.
+    """
+    call()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # else what an earlier call gave back would be taken again
+        before = _status("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        call()
+        return max(0, _status("VmHWM") - before)
+    except (OSError, AttributeError, TypeError):
+        return None
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))

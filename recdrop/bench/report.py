@@ -1,0 +1,205 @@
+"""Results files of the bench, and their tables in Markdown."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from recdrop.bench import contenders, steps
+from recdrop.study.results import atomic, from_root
+
+SCHEMA = 1
+KEYS = ("threads", "part", "name", "pass", "contender", "dtype")
+"""What a measurement is known by."""
+
+
+def save(path: str | os.PathLike, runs: list[dict]) -> None:
+    """Add runs to a results file, which is made if it is not there."""
+    path = from_root(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = read(path)["runs"] if path.exists() else []
+    with atomic(path) as part:
+        text = json.dumps({"schema": SCHEMA, "runs": before + runs}, indent=1)
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def read(path: str | os.PathLike) -> dict:
+    """A results file.
+
+    Raises:
+        ValueError: it is no results file of the bench, or of another version of it.
+    """
+    path = from_root(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema"] != SCHEMA:
+            raise ValueError(f"schema {record['schema']}, not {SCHEMA}")
+        _ = [(run["machine"], run["ceilings"], run["others"], run["absent"], run["rows"])
+             for run in record["runs"]]  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no results file of the bench: {error}") from error
+    return record
+
+
+def rows(runs: Iterable[dict]) -> list[dict]:
+    """All measurements with what their run says of them; a later one replaces an earlier one."""
+    found = {}
+    for run in runs:
+        more = {"threads": run["machine"]["threads"], "ceilings": run["ceilings"]}
+        for row in run["rows"]:
+            row = row | more
+            found[tuple(row[key] for key in KEYS)] = row
+    return list(found.values())
+
+
+def select(found: list[dict], **wanted) -> list[dict]:
+    """Those rows that have these values.
+
+    >>> select([{"pass": "both", "dtype": "fp32"}, {"pass": "both", "dtype": "bf16"}], dtype="bf16")
+    [{'pass': 'both', 'dtype': 'bf16'}]
+    """
+    return [row for row in found if all(row[key] == value for key, value in wanted.items())]
+
+
+def markdown(runs: list[dict]) -> str:
+    """The whole: machines, then a table for each part and number of threads."""
+    found = rows(runs)
+    blocks = [*machines(runs)]
+    for threads in sorted({row["threads"] for row in found}):
+        here = select(found, threads=threads)
+        for title, text in _tables(here):
+            blocks.append(f"**{title}, {_threads(threads)}**\n\n{text}")
+    return "\n\n".join(blocks)
+
+
+def machines(runs: list[dict]) -> Iterator[str]:
+    """Each machine once, and what stands between its figures and the truth."""
+    said = set()
+    for run in runs:
+        m, c = run["machine"], run["ceilings"]
+        line = (
+            f"{m['cpu']}, {m['cores']} cores, {m['system']}, {m['capability']}; torch "
+            f"{m['torch']}; recdrop {m['recdrop']} ({m['backend']})."
+        )
+        if line not in said:
+            yield line
+        said.add(line)
+        yield (
+            f"With {_threads(m['threads'])}: products {c['fp32'] / 1e9:.0f} GFLOP/s in fp32, "
+            f"{c['bf16'] / 1e9:.0f} in bf16; copies {c['bandwidth'] / 1e9:.0f} GB/s."
+        )
+        if run["others"]["busy"]:
+            yield f"**Busy**: other processes used {run['others']['others']:.2f} cores meanwhile."
+    for name, why in sorted({pair for run in runs for pair in run["absent"].items()}):
+        if not select(rows(runs), contender=name):
+            yield f"{name}: {why}."
+
+
+def _tables(here: list[dict]) -> Iterator[tuple[str, str]]:
+    for which, title in (("both", "Forward and backward"), ("forward", "Forward")):
+        if chosen := select(here, part="shapes", **{"pass": which}):
+            yield title, shapes(chosen)
+    if chosen := [row for row in here if row["peak_bytes"] is not None]:
+        yield "Peak memory, forward and backward", memory(chosen)
+    if chosen := select(here, part="steps"):
+        yield "A training step", training(chosen)
+    if chosen := select(here, part="sweep"):
+        yield "Sweep, forward and backward", shapes(chosen)
+
+
+def shapes(found: list[dict]) -> str:
+    """A line for each shape: the denominator's time, all others' ratio to it with quartiles."""
+    label, dtype = contenders.BASE
+    columns = [key for key in _columns(found) if key != contenders.BASE]
+    lines = []
+    for name in _unique(row["name"] for row in found):
+        by = {(row["contender"], row["dtype"]): row for row in select(found, name=name)}
+        base = by[contenders.BASE]
+        size = "{} × {}×{}×{}×{}".format(*base["shape"])
+        cells = [_ratio(by[key]["ratio"]) if key in by else "" for key in columns]
+        lines.append([name, size, _time(base["seconds"][1]), *cells])
+    head = ["shape", "R × T×B×I×H", f"{label}, {dtype}", *(" ".join(key) for key in columns)]
+    return _markdown(head, lines)
+
+
+def memory(found: list[dict]) -> str:
+    """The process's growth in MB."""
+    columns = _columns(found)
+    lines = []
+    for name in _unique(row["name"] for row in found):
+        by = {(row["contender"], row["dtype"]): row for row in select(found, name=name)}
+        cells = [f"{by[key]['peak_bytes'] / 1e6:.0f}" if key in by else "" for key in columns]
+        lines.append([name, *cells])
+    return _markdown(["MB", *(" ".join(key) for key in columns)], lines)
+
+
+def training(found: list[dict]) -> str:
+    """A line for each benchmark and contender: step, epoch and how many times faster for each
+    network, with quartiles."""
+    lines = []
+    for row in found:
+        R, step = row["networks"], row["seconds"][1]
+        epoch = step / R * row["steps_per_epoch"]
+        faster = _ratio([R / v for v in reversed(row["ratio"])])
+        model = f"{row['contender']} {row['dtype']}"
+        lines.append([row["name"], model, _time(step / R), _time(epoch), faster])
+    head = ["benchmark", "model", "step of a network", "epoch", "times as fast"]
+    return _markdown(head, lines)
+
+
+def summary(found: list[dict]) -> str:
+    """What the README says of speed: our ratios to nn.LSTM, and training steps."""
+    lines = []
+    for name in _unique(row["name"] for row in select(found, part="shapes")):
+        for threads in sorted({row["threads"] for row in found}):
+            here = select(found, part="shapes", name=name, threads=threads, **{"pass": "both"})
+            ours = [select(here, contender=contenders.OURS, dtype=dtype)
+                    for dtype in ("fp32", "bf16")]  # fmt: skip
+            step = select(found, part="steps", name=name, threads=threads,
+                          contender=steps.OURS, dtype="bf16")  # fmt: skip
+            if any(ours):
+                cells = [_ratio(row[0]["ratio"]) if row else "" for row in ours]
+                size = "{} × {}×{}×{}×{}".format(*here[0]["shape"])
+                cells.append(f"{1 / step[0]['ratio'][1]:.2f}" if step else "")
+                lines.append([name, size, str(threads), *cells])
+    head = ["LSTM of", "R × T×B×I×H", "threads", "fp32", "bf16", "training step, times as fast"]
+    return _markdown(head, lines)
+
+
+def _columns(found: list[dict]) -> list[tuple[str, str]]:
+    return _unique((row["contender"], row["dtype"]) for row in found)
+
+
+def _unique(values: Iterable) -> list:
+    return list(dict.fromkeys(values))
+
+
+def _markdown(head: list[str], lines: list[list[str]]) -> str:
+    rule = "|---" * len(head) + "|"
+    text = ["| " + " | ".join(cells) + " |" for cells in (head, *lines)]
+    return "\n".join([text[0], rule, *text[1:]])
+
+
+def _ratio(values: list[float]) -> str:
+    low, middle, high = values
+    return f"{middle:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _time(seconds: float) -> str:
+    """
+    >>> [_time(v) for v in (0.00123, 0.0456, 7.8, 600.0, 12000.0)]
+    ['1.2 ms', '45.6 ms', '7.8 s', '10.0 min', '3.3 h']
+    """
+    for size, unit in ((3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= size * (1 if unit == "s" else 1.5):
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds * 1e3:.1f} ms"
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" if count == 1 else f"{count} threads"
+
+
+def default(results_dir: str | os.PathLike) -> Path:
+    """The file in which a results folder keeps the bench's runs."""
+    return Path(results_dir) / "bench" / "cpu.json"
