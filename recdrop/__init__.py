@@ -2,7 +2,8 @@
 
 from recdrop.dropout import RecurrentDropout
 from recdrop.forward import Dropout
+from recdrop.kernels.cpu import backend
 from recdrop.layers import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "Dropout", "RecurrentDropout"]
+__all__ = ["GRU", "LSTM", "RNN", "Dropout", "RecurrentDropout", "backend"]
 __version__ = "0.1.0"

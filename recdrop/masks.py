@@ -36,15 +36,11 @@ def philox4x32(counter: tuple[Tensor, ...], key: tuple[Tensor, ...]) -> tuple[Te
     k0, k1 = key
     for _ in range(10):
         # The 64-bit products wrap into the sign bit; shift and mask read the right words anyhow.
+        # Only what is multiplied next must be free of higher bits.
         p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
-        c0, c1, c2, c3 = (
-            (p1 >> 32) & _WORD ^ c1 ^ k0,
-            p1 & _WORD,
-            (p0 >> 32) & _WORD ^ c3 ^ k1,
-            p0 & _WORD,
-        )
+        c0, c1, c2, c3 = ((p1 >> 32) ^ (c1 ^ k0)) & _WORD, p1, ((p0 >> 32) ^ (c3 ^ k1)) & _WORD, p0
         k0, k1 = (k0 + 0x9E3779B9) & _WORD, (k1 + 0xBB67AE85) & _WORD
-    return c0, c1, c2, c3
+    return c0, c1 & _WORD, c2, c3 & _WORD
 
 
 def _key(seed: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,11 +82,11 @@ def kept(
         torch.tensor(site_word, device=seeds.device),
     )
     words = philox4x32(counter, _key(seeds.view(-1, 1, 1, 1)))
-    slices = [half for word in words for half in (word & 0xFFFF, word >> 16)]
-    bits = torch.stack(slices, -1).flatten(-2)[..., :units]  # (R, steps, rows, units)
+    words = torch.stack(words, -1).to(torch.int32)  # int16 cannot hold 65535: all less by 32768
+    draws = (words ^ -0x7FFF8000).view(torch.int16).flatten(-2)  # (R, steps, rows, units)
     if isinstance(threshold, Tensor):
         threshold = threshold.view(-1, 1, 1, 1)
-    return bits >= threshold
+    return draws[..., :units] >= threshold - 32768
 
 
 class _Seeding:

@@ -4,8 +4,9 @@ Every tensor carries R independent networks in front: one call runs a whole tabl
 each with its own parameters, rates, samplings and seed. Because it is one operator, torch.compile
 sees one node, and ``torch.vmap`` over stacked parameters becomes the replica dimension.
 
-The forward pass here is the reference, plain PyTorch in any dtype on any device; the backward pass
-is :mod:`recdrop.kernels.bptt`. States and sums are in float32 at least.
+An LSTM in float32 or bfloat16 on the CPU runs the compiled :mod:`recdrop.kernels.cpu`, all else
+plain PyTorch: :mod:`recdrop.kernels.reference` and, back through time, :mod:`recdrop.kernels.bptt`.
+States and sums are in float32 at least.
 """
 
 from collections.abc import Sequence
@@ -14,13 +15,10 @@ import torch
 from torch import Tensor
 from torch.library import Library, custom_op
 
-from recdrop import cells, masks
-from recdrop.dropout import SITES
-from recdrop.kernels import bptt
+from recdrop.kernels import bptt, cpu, reference
 from recdrop.replicate import vmap_rule
 
 
-@custom_op("recdrop::scan", mutates_args=())
 def scan(
     cell: str,
     x: Tensor,
@@ -59,16 +57,41 @@ def scan(
         h (R, T, B, H) and c (R, T, B, H), the states after each step; c is (R, 0, B, H) for cells
         without one. The final state is that of the last step.
     """
+    tensors = (x, h0, c0, w_ih, w_hh, b_ih, b_hh)
+    dropout = (thresholds, scale, per_step, seeds, lengths)
+    h, c, _ = _scan(cell, *tensors, *dropout, layer, direction, bf16, _is_needed(*tensors))
+    return h, c
+
+
+def _is_needed(*tensors: Tensor | None) -> bool:
+    """Whether a backward pass through any of them may follow."""
+    return torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in tensors)
+
+
+@custom_op("recdrop::scan", mutates_args=())
+def _scan(
+    cell: str, x: Tensor, h0: Tensor, c0: Tensor | None, w_ih: Tensor, w_hh: Tensor,
+    b_ih: Tensor | None, b_hh: Tensor | None, thresholds: Tensor, scale: Tensor, per_step: Tensor,
+    seeds: Tensor, lengths: Tensor | None, layer: int, direction: int, bf16: bool, keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """As scan, and if ``keep`` an LSTM's gates (R, T, B, 4H) for the backward pass, else without
+    elements."""
     inputs = _widen(x, h0, c0, w_ih, w_hh, b_ih, b_hh, bf16=bf16)
-    m = factors(inputs[0], h0, (thresholds, scale, per_step, seeds), layer, direction)
-    h, c = _forward(cell, *inputs, m, lengths)
-    return h.to(x.dtype), c.to(x.dtype)
+    dropout = (thresholds, scale, per_step, seeds, lengths)
+    if cpu.takes(cell, inputs, dropout):
+        h, c, gates = cpu.forward(cell, inputs, dropout, layer, direction, keep)
+    else:
+        h, c, gates = reference.forward(cell, inputs, dropout, layer, direction, keep)
+    return h.to(x.dtype), c.to(x.dtype), gates
 
 
-@scan.register_fake
-def _(cell, x, h0, *_):
+@_scan.register_fake
+def _(cell, x, h0, *rest):
     (R, T, B, _), H = x.shape, h0.shape[-1]
-    return x.new_empty(R, T, B, H), x.new_empty(R, T if cell.startswith("lstm") else 0, B, H)
+    steps = T if cell.startswith("lstm") else 0
+    wide = torch.promote_types(x.dtype, torch.float32)
+    gates = x.new_empty(R, steps if rest[-1] else 0, B, 4 * H, dtype=wide)
+    return x.new_empty(R, T, B, H), x.new_empty(R, steps, B, H), gates
 
 
 def _widen(*tensors: Tensor | None, bf16: bool) -> list[Tensor | None]:
@@ -80,74 +103,30 @@ def _widen(*tensors: Tensor | None, bf16: bool) -> list[Tensor | None]:
     return [x, h0, c0, w_ih, w_hh, b_ih, b_hh]
 
 
-def factors(x: Tensor, h0: Tensor, dropout: tuple[Tensor, ...], *where: int) -> cells.Masks:
-    """A scan's masks by site: (R, T, B, H), with 1 in place of what does not vary, or None.
-
-    ``dropout`` holds thresholds, scale, per_step and seeds, ``where`` is layer and direction.
-    """
-    thresholds, scale, per_step, seeds = dropout
-    (R, T, B, _), H = x.shape, h0.shape[-1]
-    found: list[Tensor | None] = []
-    for k, site in enumerate(SITES):
-        dropped, value = thresholds[:, k] > 0, scale[:, k].to(x.dtype).view(R, 1, 1, 1)
-        if not dropped.any():
-            found.append(None if (value == 1).all() else value)
-            continue
-        stepwise = dropped & per_step[:, k]
-        factor = value.repeat(1, T if stepwise.any() else 1, B, H)
-        for replicas, steps in ((stepwise, T), (dropped & ~per_step[:, k], 1)):
-            if len(which := replicas.nonzero().flatten()):
-                level = thresholds[which, k]
-                factor[which] *= masks.kept(seeds[which], level, site, steps, B, H, *where)
-        found.append(factor)
-    return cells.Masks(*found)
-
-
-def _forward(cell, x, h, c, w_ih, w_hh, b_ih, b_hh, m, lengths) -> tuple[Tensor, Tensor]:
-    name, activation = cell.split("_")
-    step, activation = getattr(cells, name), cells.ACTIVATIONS[activation]
-    R, T, B, _ = x.shape
-    if b_hh is not None and name != "gru":  # only GRU's reset gate needs b_hh apart
-        b_ih, b_hh = b_ih + b_hh, None
-    a = cells.linear(x.flatten(1, 2), w_ih, b_ih).unflatten(1, (T, B)).unbind(1)
-    over_time = [None if f is None else f.expand(-1, T, -1, -1).unbind(1) for f in m]
-    hs, cs = [], []
-    for t in range(T):
-        now = cells.Masks(*(None if f is None else f[t] for f in over_time))
-        alive = None if lengths is None else (t < lengths).unsqueeze(-1)  # (R, B, 1)
-        if name == "lstm":
-            new_h, new_c = step(a[t], h, c, w_hh, b_hh, now, activation)
-            c = new_c if alive is None else torch.where(alive, new_c, c)
-            cs.append(c)
-        else:
-            new_h = step(a[t], h, w_hh, b_hh, now, activation)
-        h = new_h if alive is None else torch.where(alive, new_h, h)
-        hs.append(h)
-    return torch.stack(hs, 1), torch.stack(cs, 1) if cs else h.new_empty(R, 0, *h.shape[1:])
-
-
 @custom_op("recdrop::scan_backward", mutates_args=())
-def scan_backward(
+def _scan_backward(
     cell: str, tensors: Sequence[Tensor | None], layer: int, direction: int, bf16: bool
 ) -> list[Tensor]:
     """Gradients of those of x, h0, c0, w_ih, w_hh, b_ih, b_hh that are given, masks drawn again.
 
-    ``tensors`` holds the gradients of h and c, h, c, and the scan's tensors.
+    ``tensors`` holds the gradients of h and c, h, c and gates, and the scan's tensors.
     """
-    grad_h, grad_c, h, c, *inputs = tensors[:11]
-    *dropout, lengths = tensors[11:]
+    grads, states, inputs, dropout = tensors[:2], tensors[2:5], tensors[5:12], tensors[12:]
     wide = _widen(*inputs, bf16=bf16)
-    m = factors(wide[0], wide[1], dropout, layer, direction)
-    grad_h, grad_c, h, c = (v.to(wide[0].dtype) for v in (grad_h, grad_c, h, c))
-    name, activation = cell.split("_")
-    grads = bptt.backward(name, activation, wide, m, lengths, (h, c), (grad_h, grad_c))
+    states, grads = (
+        [None if v is None else v.to(wide[0].dtype) for v in group] for group in (states, grads)
+    )
+    compiled = states[2].numel() and cpu.takes(cell, wide, dropout)
+    found = (cpu if compiled else bptt).backward(
+        cell, wide, dropout, layer, direction, states, grads
+    )
     given = [v for v in inputs if v is not None]
-    return [grad.to(v.dtype) for grad, v in zip(grads, given, strict=True)]
+    return [grad.to(v.dtype) for grad, v in zip(found, given, strict=True)]
 
 
-@scan_backward.register_fake
+@_scan_backward.register_fake
 def _(cell, tensors, *_):
-    return [torch.empty_like(v) for v in tensors[4:11] if v is not None]
+    return [torch.empty_like(v) for v in tensors[5:12] if v is not None]
 
 
 class _Once(torch.autograd.Function):
@@ -163,35 +142,44 @@ class _Once(torch.autograd.Function):
 
 
 def _setup(ctx, inputs, output):
-    (ctx.cell, *tensors), ctx.rest = inputs[:13], inputs[13:]
+    (ctx.cell, *tensors), ctx.rest = inputs[:13], inputs[13:16]
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[2])
     ctx.save_for_backward(*output, *tensors)
 
 
-def _backward(ctx, grad_h, grad_c):
+def _backward(ctx, grad_h, grad_c, _):
     saved = ctx.saved_tensors
-    grads = scan_backward(ctx.cell, [grad_h, grad_c, *saved], *ctx.rest)
+    grads = _scan_backward(ctx.cell, [grad_h, grad_c, *saved], *ctx.rest)
     if torch.is_grad_enabled():  # create_graph=True
-        grads = _Once.apply(len(grads), *grads, *(v for v in saved[2:9] if v is not None))
+        grads = _Once.apply(len(grads), *grads, *(v for v in saved[3:10] if v is not None))
     grads = iter(grads)
-    return (None, *(None if v is None else next(grads) for v in saved[2:9]), *[None] * 8)
+    return (None, *(None if v is None else next(grads) for v in saved[3:10]), *[None] * 9)
 
 
-scan.register_autograd(_backward, setup_context=_setup)
-scan.register_vmap(vmap_rule(scan))
+_scan.register_autograd(_backward, setup_context=_setup)
+
+
+def _folded(cell, *args):
+    """Only below the vmap do tensors say whether they require a gradient."""
+    return _scan(cell, *args[:-1], _is_needed(*args[:7]))
+
+
+_scan.register_vmap(vmap_rule(_folded))
 
 
 def _autocast(device: str):
     """torch.autocast to bfloat16 rounds operands to it and takes all else to float32."""
 
     def rule(cell, *args):
-        tensors, rest = args[:7], args[7:14]
+        tensors, rest, (bf16, keep) = args[:7], args[7:14], args[14:]
         low = torch.get_autocast_dtype(device)
         double = any(v is not None and v.dtype is torch.float64 for v in tensors)
         with torch.amp.autocast(device, enabled=False):
             if low is not torch.bfloat16 or double:
-                return scan(cell, *tensors, *rest)
+                return _scan(cell, *tensors, *rest, bf16, keep)
             tensors = [None if v is None else v.to(torch.float32) for v in tensors]
-            return scan(cell, *tensors, *rest, bf16=True)
+            return _scan(cell, *tensors, *rest, True, keep)
 
     return rule
 

@@ -11,7 +11,6 @@ from torch.func import functional_call, stack_module_state, vmap
 
 import recdrop
 from recdrop import RecurrentDropout, masks
-from recdrop.recurrence import scan
 
 KINDS = ["LSTM", "GRU", "RNN"]
 I, H, T, B = 4, 9, 5, 3
@@ -135,8 +134,9 @@ def arguments(cell: str, ragged: bool) -> tuple:
 
 @pytest.mark.parametrize("cell", ["lstm_tanh", "gru_relu", "rnn_tanh"])
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
-def test_operator_passes_torchs_checks(cell: str, ragged: bool):
-    torch.library.opcheck(scan, arguments(cell, ragged))
+@pytest.mark.parametrize("keep", [False, True], ids=["forward", "training"])
+def test_operator_passes_torchs_checks(cell: str, ragged: bool, keep: bool):
+    torch.library.opcheck(torch.ops.recdrop.scan.default, (*arguments(cell, ragged), False, keep))
 
 
 def compiled(function: Callable) -> Callable:

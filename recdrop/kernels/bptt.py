@@ -1,62 +1,74 @@
 """Back through time by hand: the scan's gradients in plain PyTorch, and cheaply.
 
-All states are known by then, so every gate of every step is recomputed at once in one large matrix
-product, and with them the local derivatives. What is left for the loop over time is a product with
-the recurrent weights and a few multiplications per step.
+All states are known by then, and an LSTM's gates; a GRU's are recomputed at once in one large matrix
+product. So the local derivatives of all steps come first, and what is left for the loop over time
+is a product with the recurrent weights and a few multiplications per step.
 
 Shapes as in :mod:`recdrop.recurrence`: R replicas, T steps, B rows, H units, G gates.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from recdrop.cells import ACTIVATIONS, Masks, drop, linear
+from recdrop.cells import ACTIVATIONS, Masks, drop
+from recdrop.kernels.products import linear, outer
+from recdrop.kernels.reference import factors
 
 SLOPES = {"tanh": lambda y: 1 - y * y, "relu": lambda y: (y > 0).to(y.dtype)}
 """The derivative of an activation, from its value."""
 
 
 class Local(NamedTuple):
-    """Derivatives inside one step, for all steps at once; None stands for 0, or 1 for carry_c.
+    """Derivatives inside one step, for all steps at once; None stands for 0.
 
     With dh and dc the gradients of a step's h and c, those of the recurrent product U h + b_hh are
-    ``dh * by_h`` and, where the cell has a c of its own, ``dc * by_c`` in front of them.
+    ``dh * by_state``, but for an LSTM's i, f and g ``dc * by_state``.
     """
 
-    by_h: Tensor  # (R, T, B, G or 1, H)
+    by_state: Tensor  # (R, T, B, G, H)
     carry_h: Tensor | None = None  # (R, T, B, H): dh of the step before takes dh * carry_h besides
-    by_c: Tensor | None = None  # (R, T, B, 3, H)
     carry_c: Tensor | None = None  # (R, T, B, H): dc of the step before is dc * carry_c
     c_by_h: Tensor | None = None  # (R, T, B, H): dc takes dh * c_by_h besides
     candidate: Tensor | None = None  # (R, T, B, H): a GRU's dn by dh, W x's share of it
 
 
 def backward(
-    name: str,
-    activation: str,
-    inputs: tuple[Tensor | None, ...],
-    m: Masks,
-    lengths: Tensor | None,
-    states: tuple[Tensor, Tensor],
-    grads: tuple[Tensor, Tensor],
+    cell: str,
+    inputs: Sequence[Tensor | None],
+    dropout: Sequence[Tensor | None],
+    layer: int,
+    direction: int,
+    states: Sequence[Tensor],
+    grads: Sequence[Tensor | None],
 ) -> list[Tensor]:
     """Gradients of those of ``inputs`` = x, h0, c0, w_ih, w_hh, b_ih, b_hh that are not None.
 
-    ``m`` holds each site's factors over time (R, T or 1, B, H), ``states`` the scan's results h and
-    c, ``grads`` their gradients.
+    ``states`` holds the scan's results h, c and gates, ``grads`` the gradients of h and c, None for
+    zero.
     """
     x, h0, c0, w_ih, w_hh, b_ih, b_hh = inputs
+    name, activation = cell.split("_")
+    lengths = dropout[4]
+    m = factors(x, h0, dropout, layer, direction)
     before = _before(h0, states[0])
     read = drop(before, m.hidden)  # what gates and candidate saw
-    a, u = _product(x, w_ih, b_ih), _product(read, w_hh, b_hh)
     if name == "lstm":
-        local = _lstm(a + u, _before(c0, states[1]), states[1], m, activation)
+        gates = states[2]
+        if not gates.numel():  # forward was not told that this would follow
+            a = _product(x, w_ih, b_ih) + _product(read, w_hh, b_hh)
+            i, f, g, o = a.chunk(4, -1)
+            gates = torch.cat(
+                [i.sigmoid(), f.sigmoid(), ACTIVATIONS[activation](g), o.sigmoid()], -1
+            )
+        local = _lstm(gates, _before(c0, states[1]), states[1], m, activation)
     elif name == "gru":
+        a, u = _product(x, w_ih, b_ih), _product(read, w_hh, b_hh)
         local = _gru(a, u, before, m, activation)
     else:
-        local = Local(by_h=SLOPES[activation](states[0]).unsqueeze(3))
+        local = Local(SLOPES[activation](states[0]).unsqueeze(3))
     if lengths is not None:
         local = _hold(local, lengths)
     du, dh0, dc0 = _through_time(local, w_hh, m.hidden, grads, h0, c0)
@@ -67,25 +79,29 @@ def backward(
         _product(da, w_ih.mT),
         dh0,
         dc0,
-        _outer(da, x, w_ih.dtype),
-        _outer(du, read, w_hh.dtype),
+        outer(da.flatten(1, 2), x.flatten(1, 2), w_ih.dtype),
+        outer(du.flatten(1, 2), read.flatten(1, 2), w_hh.dtype),
         None if b_ih is None else da.sum((1, 2)),
         None if b_hh is None else du.sum((1, 2)),
     ]
     return [grad for grad in found if grad is not None]
 
 
-def _lstm(a: Tensor, before: Tensor, c: Tensor, m: Masks, activation: str) -> Local:
+def _lstm(gates: Tensor, before: Tensor, c: Tensor, m: Masks, activation: str) -> Local:
     """h = o * act(c) and c = m_c * (f * before + i * (m_u * g)), differentiated by hand."""
-    act, slope = ACTIVATIONS[activation], SLOPES[activation]
-    i, f, g, o = a.chunk(4, -1)
-    i, f, g, o, y = i.sigmoid(), f.sigmoid(), act(g), o.sigmoid(), act(c)
-    di = drop(g, m.update) * i * (1 - i)
-    df = before * f * (1 - f)
-    dg = drop(i * slope(g), m.update)
-    by_c = torch.stack([drop(d, m.cell) for d in (di, df, dg)], 3)
-    by_h = (y * o * (1 - o)).unsqueeze(3)
-    return Local(by_h, by_c=by_c, carry_c=drop(f, m.cell), c_by_h=o * slope(y))
+    slope = SLOPES[activation]
+    i, f, g, o = gates.chunk(4, -1)
+    y = ACTIVATIONS[activation](c)
+    found = gates.new_empty(*gates.shape[:3], 4, c.shape[-1])
+    di, df, dg, do = found.unbind(3)
+    masked_i = drop(i, m.update)
+    torch.mul(masked_i, g, out=di).mul_(1 - i)
+    torch.mul(before, f, out=df).mul_(1 - f)
+    torch.mul(masked_i, slope(g), out=dg)
+    torch.mul(y, o, out=do).mul_(1 - o)
+    if m.cell is not None:
+        found[..., :3, :] *= m.cell.unsqueeze(3)
+    return Local(found, carry_c=drop(f, m.cell), c_by_h=slope(y).mul_(o))
 
 
 def _gru(a: Tensor, u: Tensor, before: Tensor, m: Masks, activation: str) -> Local:
@@ -96,25 +112,24 @@ def _gru(a: Tensor, u: Tensor, before: Tensor, m: Masks, activation: str) -> Loc
     n = act(an + r * un)
     dn = drop(drop((1 - z) * slope(n), m.update), m.cell)
     dz = drop((before - drop(n, m.update)) * z * (1 - z), m.cell)
-    by_h = torch.stack([dn * un * r * (1 - r), dz, dn * r], 3)
-    return Local(by_h, carry_h=drop(z, m.cell), candidate=dn)
+    found = torch.stack([dn * un * r * (1 - r), dz, dn * r], 3)
+    return Local(found, carry_h=drop(z, m.cell), candidate=dn)
 
 
 def _hold(local: Local, lengths: Tensor) -> Local:
     """Past a row's length its state stands still: gradients pass to the step before unchanged."""
-    T = local.by_h.shape[1]
+    T = local.by_state.shape[1]
     alive = torch.arange(T, device=lengths.device)[:, None] < lengths.unsqueeze(1)  # (R, T, B)
-    alive = alive.unsqueeze(-1).to(local.by_h.dtype)
+    alive = alive.unsqueeze(-1)
+    zero = torch.zeros((), dtype=local.by_state.dtype, device=lengths.device)
 
-    def stop(v: Tensor | None) -> Tensor | None:
-        return None if v is None else v * (alive.unsqueeze(3) if v.dim() == 5 else alive)
+    def stop(v: Tensor | None, otherwise: Tensor = zero) -> Tensor | None:
+        return None if v is None else torch.where(alive, v, otherwise)
 
-    held = 1 - alive
     return Local(
-        by_h=stop(local.by_h),
-        carry_h=held if local.carry_h is None else stop(local.carry_h) + held,
-        by_c=stop(local.by_c),
-        carry_c=None if local.carry_c is None else stop(local.carry_c) + held,
+        by_state=torch.where(alive.unsqueeze(3), local.by_state, zero),
+        carry_h=(~alive).to(zero.dtype) if local.carry_h is None else stop(local.carry_h, zero + 1),
+        carry_c=stop(local.carry_c, zero + 1),
         c_by_h=stop(local.c_by_h),
         candidate=stop(local.candidate),
     )
@@ -124,7 +139,7 @@ def _through_time(
     local: Local,
     w_hh: Tensor,
     mask: Tensor | None,
-    grads: tuple[Tensor, Tensor],
+    grads: Sequence[Tensor | None],
     h0: Tensor,
     c0: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -132,23 +147,24 @@ def _through_time(
 
     The local derivatives turn into gradients in place.
     """
-    T = local.by_h.shape[1]
-    du = local.by_h if local.by_c is None else torch.cat([local.by_c, local.by_h], 3)
-    by_c, by_h = du[..., : du.shape[3] - local.by_h.shape[3], :], du[..., -local.by_h.shape[3] :, :]
+    du, T = local.by_state, local.by_state.shape[1]
+    split = 3 if c0 is not None else 0  # an LSTM's i, f and g act through c
+    by_c, by_h = du[..., :split, :].unbind(1), du[..., split:, :].unbind(1)
     mask = None if mask is None else mask.expand(-1, T, -1, -1)
     dh, dc = torch.zeros_like(h0), None if c0 is None else torch.zeros_like(c0)
     for t in reversed(range(T)):
-        dh = dh + grads[0][:, t]
+        dh = dh if grads[0] is None else dh + grads[0][:, t]
         if dc is not None:
-            dc = dc + grads[1][:, t] + dh * local.c_by_h[:, t]
-            by_c[:, t] *= dc.unsqueeze(2)
-            dc = dc * local.carry_c[:, t]
-        by_h[:, t] *= dh.unsqueeze(2)
+            dc = dc if grads[1] is None else dc + grads[1][:, t]
+            dc = torch.addcmul(dc, dh, local.c_by_h[:, t])
+            by_c[t].mul_(dc.unsqueeze(2))
+            dc *= local.carry_c[:, t]
+        by_h[t].mul_(dh.unsqueeze(2))
         if local.candidate is not None:
             local.candidate[:, t] *= dh
         back = linear(du[:, t].flatten(2), w_hh.mT)  # (R, B, G*H) @ (R, G*H, H)
         back = back if mask is None else back * mask[:, t]
-        dh = back if local.carry_h is None else back + dh * local.carry_h[:, t]
+        dh = back if local.carry_h is None else back.addcmul_(dh, local.carry_h[:, t])
     return du.flatten(3), dh, dc
 
 
@@ -160,9 +176,3 @@ def _before(first: Tensor, states: Tensor) -> Tensor:
 def _product(v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(R, T, B, K), (R, N, K) -> (R, T, B, N)."""
     return linear(v.flatten(1, 2), weight, bias).unflatten(1, v.shape[1:3])
-
-
-def _outer(d: Tensor, v: Tensor, operands: torch.dtype) -> Tensor:
-    """(R, T, B, N), (R, T, B, K) -> (R, N, K), summed over steps and rows."""
-    d, v = (w.to(operands).to(d.dtype) for w in (d, v))
-    return d.flatten(1, 2).mT @ v.flatten(1, 2)

@@ -1,0 +1,188 @@
+"""The LSTM's scan on the CPU by the compiled kernel, cpu.cpp: forward, backward and masks.
+
+Shapes as in :mod:`recdrop.recurrence`. Tensors are float32 and contiguous; products take their
+operands in float32, or rounded to bfloat16.
+"""
+
+import ctypes
+import os
+import warnings
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from recdrop.kernels.build import BuildError, build
+
+CHOICES = ("auto", "reference", "cpu")
+_REMEDY = (
+    "install a C++ compiler such as g++ and see `recdrop kernels build`, "
+    "or set RECDROP_BACKEND=reference if this is what you want"
+)
+
+
+class _Call(ctypes.Structure):
+    """What forward and backward share; cpu.cpp has its twin."""
+
+    _fields_ = [
+        *[(name, ctypes.c_int64) for name in "R T B I H layer direction threads".split()],
+        *[(name, ctypes.c_int64) for name in "relu bf16".split()],
+        *[(name, ctypes.c_void_p) for name in "thresholds scale per_step seeds lengths".split()],
+    ]
+
+
+def library() -> ctypes.CDLL | None:
+    """The compiled kernel; None where plain PyTorch is wanted, or all there is.
+
+    ``RECDROP_BACKEND`` chooses: ``auto`` (the default) takes the kernel where it can be built and
+    warns once where it cannot, ``cpu`` insists on it, ``reference`` is plain PyTorch.
+
+    Raises ValueError for another value, RuntimeError where ``cpu`` cannot be had.
+    """
+    choice = _choice()
+    if choice == "reference":
+        return None
+    found = _load()
+    if isinstance(found, ctypes.CDLL):
+        return found
+    if choice == "cpu":
+        raise RuntimeError(f"RECDROP_BACKEND=cpu, but the kernel cannot be built: {found}")
+    _warn(found)
+    return None
+
+
+def backend() -> str:
+    """Which implementation an LSTM on the CPU runs, ``cpu`` or ``reference``, and why.
+
+    Compiles the kernel if need be. GRU, RNN, float64 and other devices run in plain PyTorch always.
+
+    Raises ValueError for an unknown ``RECDROP_BACKEND``.
+    """
+    if _choice() == "reference":
+        return "reference: plain PyTorch, as RECDROP_BACKEND=reference"
+    found = _load()
+    if isinstance(found, str):
+        return f"reference: plain PyTorch, as the kernel cannot be built: {found}"
+    found.recdrop_description.restype = ctypes.c_char_p
+    return f"cpu: compiled kernel, {found.recdrop_description().decode()}"
+
+
+def _choice() -> str:
+    choice = os.environ.get("RECDROP_BACKEND", "auto")
+    if choice not in CHOICES:
+        raise ValueError(f"RECDROP_BACKEND={choice!r} is unknown; choose one of {CHOICES}")
+    return choice
+
+
+@cache
+def _load() -> ctypes.CDLL | str:
+    """The library, or why there is none: asked once, as compiling may take a while to fail."""
+    try:
+        return ctypes.CDLL(str(build()))
+    except (BuildError, OSError) as error:
+        return str(error)
+
+
+@cache
+def _warn(reason: str) -> None:
+    warnings.warn(
+        f"recdrop runs in plain PyTorch, slower, as its CPU kernel cannot be built: {reason}; "
+        f"{_REMEDY}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def takes(cell: str, inputs: Sequence[Tensor | None], dropout: Sequence[Tensor]) -> bool:
+    """Whether the kernel computes this scan; what it does not know plain PyTorch does, or refuses.
+
+    ``inputs`` are x, h0, c0, w_ih, w_hh, b_ih, b_hh, ``dropout`` thresholds, scale, per_step, seeds
+    and lengths, as in :func:`recdrop.recurrence.scan`.
+    """
+    x, h0, _, w_ih, *_ = inputs
+    if not cell.startswith("lstm") or x.dtype is not torch.float32 or x.device.type != "cpu":
+        return False
+    if w_ih.dtype not in (torch.float32, torch.bfloat16) or x.dim() != 4 or h0.dim() != 3:
+        return False
+    (R, T, B, I), H = x.shape, h0.shape[-1]
+    weights = [(R, 4 * H, I), (R, 4 * H, H), (R, 4 * H), (R, 4 * H)]
+    shapes = [(R, T, B, I), (R, B, H), (R, B, H), *weights, *[(R, 3)] * 3, (R,), (R, B)]
+    given = [(v, shape) for v, shape in zip([*inputs, *dropout], shapes, strict=True)]
+    fits = all(v is None or (v.shape == shape and not v.is_cuda) for v, shape in given)
+    return fits and min(R, T, B, I, H) > 0 and library() is not None
+
+
+def forward(
+    cell: str,
+    inputs: Sequence[Tensor | None],
+    dropout: Sequence[Tensor],
+    layer: int,
+    direction: int,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """h and c (R, T, B, H), and for the backward pass the gates (R, T, B, 4H) if ``keep``."""
+    x, h0, c0, w_ih, w_hh, b_ih, b_hh = inputs
+    (R, T, B, _), H = x.shape, h0.shape[-1]
+    bias = None if b_ih is None else b_ih + b_hh
+    h, c = x.new_empty(R, T, B, H), x.new_empty(R, T, B, H)
+    gates = x.new_empty(R, T if keep else 0, B, 4 * H)
+    call = _call(cell, inputs, dropout, layer, direction)
+    _run("recdrop_forward", call, x, h0, c0, w_ih, w_hh, bias, h, c, gates if keep else None)
+    return h, c, gates
+
+
+def backward(
+    cell: str,
+    inputs: Sequence[Tensor | None],
+    dropout: Sequence[Tensor],
+    layer: int,
+    direction: int,
+    states: tuple[Tensor, Tensor, Tensor],
+    grads: tuple[Tensor | None, Tensor | None],
+) -> list[Tensor]:
+    """Gradients of those of ``inputs`` that are given; ``states`` are forward's three results."""
+    x, h0, c0, w_ih, w_hh, b_ih, _ = inputs
+    dx, dw_ih, dw_hh = (torch.empty(v.shape) for v in (x, w_ih, w_hh))
+    dh0, dc0 = torch.zeros(h0.shape), torch.zeros(c0.shape)
+    db = None if b_ih is None else torch.empty(b_ih.shape)
+    call = _call(cell, inputs, dropout, layer, direction)
+    tensors = (*grads, *states, x, h0, c0, w_ih, w_hh, dx, dh0, dc0, dw_ih, dw_hh, db)
+    _run("recdrop_backward", call, *tensors)
+    found = [dx, dh0, dc0, dw_ih, dw_hh]
+    return found if db is None else [*found, db, db.clone()]
+
+
+def kept(
+    seeds: Tensor, thresholds: Tensor, site_word: int, steps: int, rows: int, units: int
+) -> Tensor:
+    """:func:`recdrop.masks.kept` by the kernel: (R, steps, rows, units) bool."""
+    out = torch.empty(len(seeds), steps, rows, units, dtype=torch.bool)
+    sizes = [ctypes.c_int64(n) for n in (len(seeds), steps, rows, units, site_word)]
+    pointers = [ctypes.c_void_p(v.data_ptr()) for v in (seeds, thresholds, out)]
+    library().recdrop_kept(*sizes, *pointers)
+    return out
+
+
+def _call(cell, inputs, dropout, layer, direction) -> tuple[_Call, list[Tensor | None]]:
+    """The settings, and the tensors that they point into."""
+    x, h0, _, w_ih, *_ = inputs
+    types = (torch.int64, torch.float32, torch.bool, torch.int64, torch.int64)
+    dropout = [
+        None if v is None else v.to(dtype).contiguous()
+        for v, dtype in zip(dropout, types, strict=True)
+    ]
+    sizes = (*x.shape, h0.shape[-1], layer, direction, torch.get_num_threads())
+    modes = (cell.endswith("relu"), w_ih.dtype is torch.bfloat16)
+    return _Call(*sizes, *modes, *map(_pointer, dropout)), dropout
+
+
+def _run(function: str, call: tuple[_Call, list], *tensors: Tensor | None) -> None:
+    tensors = [None if v is None else v.to(torch.float32).contiguous() for v in tensors]
+    pointers = (ctypes.c_void_p * len(tensors))(*map(_pointer, tensors))
+    if getattr(library(), function)(ctypes.byref(call[0]), pointers):
+        raise MemoryError(f"{function}: not enough memory")
+
+
+def _pointer(v: Tensor | None) -> int | None:
+    return None if v is None else v.data_ptr()

@@ -1,0 +1,43 @@
+"""Matrix products of plain PyTorch, one matrix per replica: exact float32, fast also on AMD."""
+
+import torch
+from torch import Tensor
+
+
+def linear(v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(R, M, K), (R, N, K), (R, N) -> (R, M, N).
+
+    Operands have the weight's precision, sums that of v.
+    """
+    if weight.dtype != v.dtype:
+        v, weight = v.to(weight.dtype).to(v.dtype), weight.to(v.dtype)
+    if not _has_onednn(v):
+        out = v @ weight.mT
+        return out if bias is None else out + bias.unsqueeze(1)
+    each = [
+        torch.ops.mkldnn._linear_pointwise(
+            v[r], weight[r], None if bias is None else bias[r], "none", [], ""
+        )
+        for r in range(len(v))
+    ]
+    return each[0].unsqueeze(0) if len(each) == 1 else torch.stack(each)
+
+
+def outer(d: Tensor, v: Tensor, operands: torch.dtype) -> Tensor:
+    """(R, M, N), (R, M, K) -> (R, N, K), a sum over M of products in the precision ``operands``."""
+    return linear(d.mT, v.to(operands).mT) if operands == d.dtype else _round(d, v, operands)
+
+
+def _round(d: Tensor, v: Tensor, operands: torch.dtype) -> Tensor:
+    d, v = (w.to(operands).to(d.dtype) for w in (d, v))
+    return d.mT @ v
+
+
+def _has_onednn(v: Tensor) -> bool:
+    """torch.mm's float32 goes through MKL, which leaves AMD half idle; this op of torch's own, if
+    it is there, goes through oneDNN."""
+    usable = v.dtype is torch.float32 and v.device.type == "cpu" and v.numel() > 0
+    return usable and torch.backends.mkldnn.is_available() and _HAS_OP
+
+
+_HAS_OP = hasattr(torch.ops.mkldnn, "_linear_pointwise")
