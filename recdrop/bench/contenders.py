@@ -38,18 +38,22 @@ class NotInstalled(Exception):
 
 
 def contenders(
-    shape: Shape, dtypes: tuple[str, ...] = ("fp32", "bf16"), peers: tuple[str, ...] = ()
+    shape: Shape,
+    dtypes: tuple[str, ...] = ("fp32", "bf16"),
+    peers: tuple[str, ...] = (),
+    fallback: bool = True,
 ) -> tuple[dict[tuple[str, str], Passes], dict[str, str]]:
     """Passes by name and dtype, the denominator first; and why a peer is absent.
 
-    ``peers`` are names of PEERS; they have float32 and no replicas.
+    ``peers`` are names of PEERS; they have float32 and no replicas. ``fallback`` measures our plain
+    PyTorch as well where a compiled kernel runs.
     """
     found = {BASE: _nn_lstm(shape, "fp32")}
     if "bf16" in dtypes:
         found[BASE[0], "bf16"] = _nn_lstm(shape, "bf16")
     for dtype in dtypes:
         found[OURS, dtype] = _ours(shape, dtype)
-        if not backend().startswith("reference"):
+        if fallback and not backend().startswith("reference"):
             found[FALLBACK, dtype] = _ours(shape, dtype, "reference")
     absent = {}
     for name in peers if shape.R == 1 else ():

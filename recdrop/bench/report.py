@@ -99,8 +99,12 @@ def _tables(here: list[dict]) -> Iterator[tuple[str, str]]:
     for which, title in (("both", "Forward and backward"), ("forward", "Forward")):
         if chosen := select(here, part="shapes", **{"pass": which}):
             yield title, shapes(chosen)
-    if chosen := [row for row in here if row["peak_bytes"] is not None]:
-        yield "Peak memory, forward and backward", memory(chosen)
+        if chosen := select(here, part="output", **{"pass": which}):
+            yield f"{title} of the output layer", shapes(chosen)
+    for part, of in (("shapes", ""), ("output", " of the output layer")):
+        chosen = [row for row in select(here, part=part) if row["peak_bytes"] is not None]
+        if chosen:
+            yield f"Peak memory, forward and backward{of}", memory(chosen)
     if chosen := select(here, part="steps"):
         yield "A training step", training(chosen)
     if chosen := select(here, part="sweep"):
@@ -109,17 +113,19 @@ def _tables(here: list[dict]) -> Iterator[tuple[str, str]]:
 
 def shapes(found: list[dict]) -> str:
     """A line for each shape: the denominator's time, all others' ratio to it with quartiles."""
-    label, dtype = contenders.BASE
-    columns = [key for key in _columns(found) if key != contenders.BASE]
+    base, *others = _columns(found)
     lines = []
     for name in _unique(row["name"] for row in found):
         by = {(row["contender"], row["dtype"]): row for row in select(found, name=name)}
-        base = by[contenders.BASE]
-        size = "{} × {}×{}×{}×{}".format(*base["shape"])
-        cells = [_ratio(by[key]["ratio"]) if key in by else "" for key in columns]
-        lines.append([name, size, _time(base["seconds"][1]), *cells])
-    head = ["shape", "R × T×B×I×H", f"{label}, {dtype}", *(" ".join(key) for key in columns)]
-    return _markdown(head, lines)
+        cells = [_ratio(by[key]["ratio"]) if key in by else "" for key in others]
+        lines.append([name, _size(by[base]["shape"]), _time(by[base]["seconds"][1]), *cells])
+    return _markdown(["shape", "size", *map(" ".join, [base, *others])], lines)
+
+
+def _size(shape: list) -> str:
+    """R × T×B×I×H of an LSTM, N×K×V of an output layer."""
+    sizes = [str(size) for size in shape if isinstance(size, int)]
+    return "×".join(sizes) if len(sizes) == 3 else f"{sizes[0]} × {'×'.join(sizes[1:])}"
 
 
 def memory(found: list[dict]) -> str:
@@ -159,9 +165,8 @@ def summary(found: list[dict]) -> str:
                           contender=steps.OURS, dtype="bf16")  # fmt: skip
             if any(ours):
                 cells = [_ratio(row[0]["ratio"]) if row else "" for row in ours]
-                size = "{} × {}×{}×{}×{}".format(*here[0]["shape"])
                 cells.append(f"{1 / step[0]['ratio'][1]:.2f}" if step else "")
-                lines.append([name, size, str(threads), *cells])
+                lines.append([name, _size(here[0]["shape"]), str(threads), *cells])
     head = ["LSTM of", "R × T×B×I×H", "threads", "fp32", "bf16", "training step, times as fast"]
     return _markdown(head, lines)
 

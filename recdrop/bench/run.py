@@ -1,19 +1,21 @@
 """A run of the bench: what was asked for, measured; rows for results, tables and figures."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import NamedTuple
 
 import torch
 
-from recdrop.bench import machine, steps
-from recdrop.bench.contenders import BASE, PEERS, contenders
+from recdrop.bench import machine, output, report, steps
+from recdrop.bench.contenders import PEERS, contenders
 from recdrop.bench.measure import interleaved, peak_resident, ratios, spread
-from recdrop.bench.shapes import Shape, named, sweep
+from recdrop.bench.shapes import named, sweep
+from recdrop.study.parameters import Parameters
+from recdrop.study.results import from_root
 
-PARTS = ("shapes", "steps", "sweep")
+PARTS = ("shapes", "output", "steps", "sweep")
 DTYPES = ("fp32", "bf16")
 COMPILED = "naive loop, torch.compile"
 
@@ -33,10 +35,10 @@ class Options(NamedTuple):
     """Divides the sizes of the training steps' models; for trying out."""
 
 
-QUICK = Options(parts=("shapes", "steps"), shapes="words", quick=True, seconds=4.0,
+QUICK = Options(shapes="words", quick=True, seconds=4.0,
                 peers=("naive loop",))  # fmt: skip
 """Under a minute."""
-TRIAL = Options(parts=PARTS, shapes="2x3x4x5x6,1x3x4x5x6", quick=True, seconds=0.1, scale=16,
+TRIAL = Options(shapes="2x3x4x5x6,1x3x4x5x6", quick=True, seconds=0.1, scale=16,
                 peers=("naive loop",))  # fmt: skip
 """The machinery alone, in seconds: its figures mean nothing."""
 
@@ -74,6 +76,18 @@ def _check(options: Options) -> None:
                 raise ValueError(f"{what} {name!r} is unknown; choose from {', '.join(known)}")
 
 
+def in_notebook(p: Parameters) -> list[dict]:
+    """The runs that the results folder holds; where it holds none, or ``p.fresh``, measured now.
+
+    Live it is the quick bench on all cores, or on the profile smoke the machinery alone.
+    """
+    path = report.default(p.results_dir)
+    if p.fresh or not from_root(path).exists():
+        options = TRIAL if p.profile == "smoke" else QUICK
+        report.save(path, bench(options, [cores()], say=lambda _: None))
+    return report.read(path)["runs"]
+
+
 def limited(options: Options, threads: int) -> dict:
     """:func:`measure` on so many cores."""
     if hasattr(os, "sched_setaffinity"):
@@ -95,13 +109,18 @@ def measure(options: Options) -> dict:
                 found, missing = contenders(shape, options.dtypes, options.peers)
                 absent |= missing
                 rows += _passes("shapes", name, shape, found, options)
+        if "output" in options.parts:
+            for name, sizes in output.SIZES.items():
+                sizes = [size // options.scale for size in sizes]
+                found = output.contenders(*sizes, options.dtypes)
+                rows += _passes("output", name, sizes, found, options)
         if "steps" in options.parts:
             for name, benchmark in steps.benchmarks(options.scale).items():
                 if not options.quick or name == "words":
                     rows += _steps(name, benchmark, options)
         if "sweep" in options.parts:
-            for name, shape in sweep(options.quick).items():
-                found, _ = contenders(shape, options.dtypes)
+            for name, shape in sweep(options.quick, options.scale).items():
+                found, _ = contenders(shape, options.dtypes, fallback=False)
                 rows += _passes("sweep", name, shape, found, options, forward=False)
     return {
         "machine": described,
@@ -114,7 +133,7 @@ def measure(options: Options) -> dict:
 
 
 def _passes(
-    part: str, name: str, shape: Shape, found: dict, options: Options, forward: bool = True
+    part: str, name: str, shape: Sequence, found: dict, options: Options, forward: bool = True
 ) -> list[dict]:
     rows = []
     for which in ("forward", "both") if forward else ("both",):
@@ -123,7 +142,7 @@ def _passes(
         if which == "both" and forward:
             memory = {key: peak_resident(call) for key, call in calls.items()}
         share = options.seconds * {"forward": 0.3, "both": 0.7 if forward else 0.2}[which]
-        for row in _rows(calls, BASE, share):
+        for row in _rows(calls, share):
             key = row["contender"], row["dtype"]
             rows.append({"part": part, "name": name, "shape": list(shape), "pass": which} | row
                         | {"peak_bytes": memory.get(key)})  # fmt: skip
@@ -136,13 +155,14 @@ def _steps(name: str, benchmark: steps.Benchmark, options: Options) -> list[dict
         {"part": "steps", "name": name, "shape": None, "pass": "step", "peak_bytes": None,
          "networks": steps.TABLE if row["contender"] == steps.OURS_TABLE else 1,
          "steps_per_epoch": benchmark.steps_per_epoch} | row
-        for row in _rows(calls, steps.BASE, 2 * options.seconds)
+        for row in _rows(calls, 2 * options.seconds)
     ]  # fmt: skip
 
 
-def _rows(calls: dict, base: tuple[str, str], seconds: float) -> list[dict]:
+def _rows(calls: dict, seconds: float) -> list[dict]:
+    """The first of the calls is the denominator of ratios."""
     times = interleaved(calls, 100, seconds)
-    over = ratios(times, base)
+    over = ratios(times, next(iter(calls)))
     return [
         {"contender": key[0], "dtype": key[1], "rounds": len(values),
          "seconds": list(spread(values)), "ratio": list(over[key])}

@@ -51,17 +51,20 @@ SWEEP = {"H": (32, 64, 128, 256, 512, 1024), "T": (5, 15, 35, 100), "B": (1, 8, 
          "R": (1, 2, 4, 8, 16)}  # fmt: skip
 
 
-def sweep(quick: bool = False) -> dict[str, Shape]:
+def sweep(quick: bool = False, scale: int = 1) -> dict[str, Shape]:
     """Shapes that differ from that of words in one size; of H, the input's size goes along.
+
+    ``quick`` leaves out every other one; ``scale`` divides H and I.
 
     >>> sweep()["T=100"]
     Shape(R=1, T=100, B=32, I=256, H=256, activation='tanh')
     """
     base, found = PAPER["words"], {}
     for axis, values in SWEEP.items():
-        for value in values[:2] if quick else values:
+        for value in values[1::2] if quick else values:
             size = {"H": value, "I": value} if axis == "H" else {axis: value}
-            found[f"{axis}={value}"] = base._replace(**size)
+            shape = base._replace(**size)
+            found[f"{axis}={value}"] = shape._replace(I=shape.I // scale, H=shape.H // scale)
     return found
 
 
