@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -267,6 +268,36 @@ def test_an_absent_peer_is_said_unless_another_run_has_it(trial):
     text = report.markdown([lacking, trial])
     assert "JAX scan: not installed." in text
     assert "naive loop: not installed" not in text
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick"])
+def test_a_notebook_reads_what_there_is_and_measures_what_there_is_not(
+    profile, trial, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(run, "bench", lambda options, *_, **__: asked.append(options) or [trial])
+    p = SimpleNamespace(profile=profile, results_dir=str(tmp_path), fresh=False)
+    assert run.in_notebook(p) == run.in_notebook(p) == [json.loads(json.dumps(trial))]
+    p.fresh = True
+    assert len(run.in_notebook(p)) == 2
+    assert asked == [run.TRIAL if profile == "smoke" else run.QUICK] * 2
+
+
+def test_figures_show_what_was_measured(trial):
+    figures = pytest.importorskip("recdrop.bench.figures", reason="figures need matplotlib")
+    found = report.rows([trial])
+    (ax,) = figures.ratios(found).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["2x3x4x5x6", "1x3x4x5x6"]
+    panels = figures.sweep(found, trial["machine"]["threads"]).axes
+    assert [ax.get_xlabel() for ax in panels] == ["H", "T", "B", "R"]
+    line = next(line for line in panels[0].lines if line.get_label() == "recdrop fp32")
+    rows = [row for row in report.select(found, part="sweep", contender="recdrop", dtype="fp32")
+            if row["name"].startswith("H=")]  # fmt: skip
+    assert list(line.get_ydata()) == [row["seconds"][1] * 1e3 for row in rows]
+    (ax,) = figures.peers(found, "1x3x4x5x6", trial["machine"]["threads"]).axes
+    widths = [bar.get_width() for bar in ax.patches]
+    assert widths == sorted(widths, reverse=True)
+    assert 1.0 in widths
 
 
 # the command

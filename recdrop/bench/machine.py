@@ -9,7 +9,7 @@ from types import TracebackType
 import torch
 
 import recdrop
-from recdrop.bench.measure import interleaved, spread
+from recdrop.bench.measure import interleaved
 
 BUSY = 0.1
 """Cores' worth of other processes' work from which on a measurement is flagged."""
@@ -63,7 +63,7 @@ def ceilings(seconds: float = 2.0, size: int = 1024, megabytes: int = 128) -> di
     calls["bandwidth"] = lambda: target.copy_(source)
     if linear is not None:
         calls["fp32, oneDNN"] = lambda: linear(a, a, None, "none", [], "")
-    times = {k: spread(v).median for k, v in interleaved(calls, 30, seconds).items()}
+    times = {name: min(values) for name, values in interleaved(calls, 60, seconds).items()}
     best = min(times["fp32"], times.get("fp32, oneDNN", times["fp32"]))
     return {
         "fp32": 2 * size**3 / best,

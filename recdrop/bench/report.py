@@ -5,12 +5,15 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from recdrop.bench import contenders, steps
+from recdrop.bench import contenders, output, steps
+from recdrop.bench.shapes import PAPER
 from recdrop.study.results import atomic, from_root
 
 SCHEMA = 1
 KEYS = ("threads", "part", "name", "pass", "contender", "dtype")
 """What a measurement is known by."""
+CLASSES = {"order": 4, "words": 10_000, "characters": 50, "entities": 9}
+"""Of the benchmarks' output layers."""
 
 
 def save(path: str | os.PathLike, runs: list[dict]) -> None:
@@ -150,6 +153,26 @@ def training(found: list[dict]) -> str:
         model = f"{row['contender']} {row['dtype']}"
         lines.append([row["name"], model, _time(step / R), _time(epoch), faster])
     head = ["benchmark", "model", "step of a network", "epoch", "times as fast"]
+    return _markdown(head, lines)
+
+
+def work(run: dict) -> str:
+    """Products in a step of each benchmark, and how long they take at this run's ceiling."""
+    lines = []
+    for name, shape in PAPER.items():
+        rows = 1 if name == "order" else shape.T  # where a class is read from the last state
+        layers = shape.flops, output.flops(rows * shape.B, shape.H, CLASSES[name])
+        cells = [f"{flops / 1e9:.2f}" for flops in layers]
+        at_best = [_time(sum(layers) / run["ceilings"][dtype]) for dtype in ("fp32", "bf16")]
+        lines.append([name, _size(shape), *cells, *at_best])
+    head = [
+        "benchmark",
+        "LSTM",
+        "its GFLOP",
+        "GFLOP of output layer",
+        "at best fp32",
+        "at best bf16",
+    ]
     return _markdown(head, lines)
 
 

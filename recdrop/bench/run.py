@@ -103,7 +103,7 @@ def measure(options: Options) -> dict:
     rows: list[dict] = []
     absent: dict[str, str] = {}
     with machine.Others() as others:
-        ceilings = machine.ceilings(0.3 if options.quick else 2.0)
+        ceilings = [machine.ceilings(0.5 if options.quick else 2.0)]
         if "shapes" in options.parts:
             for name, shape in named(options.shapes).items():
                 found, missing = contenders(shape, options.dtypes, options.peers)
@@ -122,9 +122,10 @@ def measure(options: Options) -> dict:
             for name, shape in sweep(options.quick, options.scale).items():
                 found, _ = contenders(shape, options.dtypes, fallback=False)
                 rows += _passes("sweep", name, shape, found, options, forward=False)
+        ceilings.append(machine.ceilings(0.5 if options.quick else 2.0))
     return {
         "machine": described,
-        "ceilings": ceilings,
+        "ceilings": {name: max(c[name] for c in ceilings) for name in ceilings[0]},
         "others": others.found,
         "options": options._asdict(),
         "absent": absent,
