@@ -76,12 +76,15 @@ def _scan(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """As scan, and if ``keep`` an LSTM's gates (R, T, B, 4H) for the backward pass, else without
     elements."""
-    inputs = _widen(x, h0, c0, w_ih, w_hh, b_ih, b_hh, bf16=bf16)
-    dropout = (thresholds, scale, per_step, seeds, lengths)
+    inputs, dropout = (
+        (x, h0, c0, w_ih, w_hh, b_ih, b_hh),
+        (thresholds, scale, per_step, seeds, lengths),
+    )
     if cpu.takes(cell, inputs, dropout):
-        h, c, gates = cpu.forward(cell, inputs, dropout, layer, direction, keep)
+        h, c, gates = cpu.forward(cell, inputs, dropout, layer, direction, bf16, keep)
     else:
-        h, c, gates = reference.forward(cell, inputs, dropout, layer, direction, keep)
+        wide = _widen(*inputs, bf16=bf16)
+        h, c, gates = reference.forward(cell, wide, dropout, layer, direction, keep)
     return h.to(x.dtype), c.to(x.dtype), gates
 
 
@@ -112,14 +115,14 @@ def _scan_backward(
     ``tensors`` holds the gradients of h and c, h, c and gates, and the scan's tensors.
     """
     grads, states, inputs, dropout = tensors[:2], tensors[2:5], tensors[5:12], tensors[12:]
-    wide = _widen(*inputs, bf16=bf16)
-    states, grads = (
-        [None if v is None else v.to(wide[0].dtype) for v in group] for group in (states, grads)
-    )
-    compiled = states[2].numel() and cpu.takes(cell, wide, dropout)
-    found = (cpu if compiled else bptt).backward(
-        cell, wide, dropout, layer, direction, states, grads
-    )
+    if states[2].numel() and cpu.takes(cell, inputs, dropout):
+        found = cpu.backward(cell, inputs, dropout, layer, direction, bf16, states, grads)
+    else:
+        wide = _widen(*inputs, bf16=bf16)
+        states, grads = (
+            [None if v is None else v.to(wide[0].dtype) for v in group] for group in (states, grads)
+        )
+        found = bptt.backward(cell, wide, dropout, layer, direction, states, grads)
     given = [v for v in inputs if v is not None]
     return [grad.to(v.dtype) for grad, v in zip(found, given, strict=True)]
 

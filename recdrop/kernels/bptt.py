@@ -1,6 +1,6 @@
 """Back through time by hand: the scan's gradients in plain PyTorch, and cheaply.
 
-All states are known by then, and an LSTM's gates; a GRU's are recomputed at once in one large matrix
+All states are known by then, and an LSTM's gates; a GRU's are recomputed in one large matrix
 product. So the local derivatives of all steps come first, and what is left for the loop over time
 is a product with the recurrent weights and a few multiplications per step.
 

@@ -31,6 +31,9 @@
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 #endif
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 struct Call {  // kernels/cpu.py has its twin
   int64_t R, T, B, I, H;
@@ -67,17 +70,28 @@ using Tile = Vec[ROWS][4];
 
 inline Vec all(float v) { return v - Vec{}; }
 
-// The first n lanes; others are 0 when loaded and left alone when stored.
-inline Vec load(const float* from, int64_t n = LANES) {
+// The first n lanes; others are 0 when loaded and left alone when stored. Parts of a vector go
+// through functions of their own, lest whole ones be kept in memory for their sake.
+__attribute__((noinline)) inline Vec load_part(const float* from, int64_t n) {
   Vec v{};
-  if (n == LANES) std::memcpy(&v, from, sizeof v);
-  else std::memcpy(&v, from, n * sizeof(float));
+  std::memcpy(&v, from, n * sizeof(float));
+  return v;
+}
+
+__attribute__((noinline)) inline void store_part(void* to, Vec v, int64_t bytes) {
+  std::memcpy(to, &v, bytes);
+}
+
+inline Vec load(const float* from, int64_t n = LANES) {
+  if (n < LANES) return load_part(from, n);
+  Vec v;
+  std::memcpy(&v, from, sizeof v);
   return v;
 }
 
 inline void store(float* to, Vec v, int64_t n = LANES) {
-  if (n == LANES) std::memcpy(to, &v, sizeof v);
-  else std::memcpy(to, &v, n * sizeof(float));
+  if (n < LANES) return store_part(to, v, n * sizeof(float));
+  std::memcpy(to, &v, sizeof v);
 }
 
 // exp(x) - 1, exact to the last bits for small x, too; saturates where exp would overflow.
@@ -145,7 +159,10 @@ struct Pair {
   }
   static void put(Element* to, Vec v, int64_t n) {
     const Halves halves = __builtin_convertvector(round(v), Halves);
-    std::memcpy(to, &halves, n * sizeof(Element));
+    if (n == LANES) return void(std::memcpy(to, &halves, sizeof halves));
+    Vec part{};
+    std::memcpy(&part, &halves, sizeof halves);
+    store_part(to, part, n * sizeof(Element));
   }
   static Vec dot(Vec sum, Word a, Vec b) {  // sum + a_low b_low + a_high b_high
     const Bits words = Bits{} + a;
@@ -162,6 +179,17 @@ template <class Op> constexpr int64_t words(int64_t elements) {
   return (elements + Op::PER_WORD - 1) / Op::PER_WORD;
 }
 
+// Asks for huge pages: first touching fresh memory page by page would take a tenth of the time.
+inline void expect_use(void* start, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  const uintptr_t page = 4096, from = (reinterpret_cast<uintptr_t>(start) + page - 1) / page * page;
+  const uintptr_t to = (reinterpret_cast<uintptr_t>(start) + bytes) / page * page;
+  if (bytes >= size_t(1) << 21) madvise(reinterpret_cast<void*>(from), to - from, MADV_HUGEPAGE);
+#else
+  (void)start, (void)bytes;
+#endif
+}
+
 // Memory, uninitialised unless cleared; read through memcpy only, so its type is a mere unit.
 template <class T> class Buffer {
  public:
@@ -169,6 +197,7 @@ template <class T> class Buffer {
     const size_t bytes = (std::max<size_t>(count * sizeof(T), 1) + 63) / 64 * 64;
     memory_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
     if (!memory_) throw std::bad_alloc();
+    expect_use(memory_.get(), bytes);
     if (clear) std::memset(static_cast<void*>(memory_.get()), 0, bytes);
   }
   T* get() const { return memory_.get(); }
@@ -331,25 +360,25 @@ template <class F> void in_parts(const Call& p, F f) {
 
 // Masks -------------------------------------------------------------------------------------------
 
-constexpr int CALLS = 16, DRAWS = 8 * CALLS;  // Philox calls made side by side, and their decisions
+typedef uint64_t Wide __attribute__((vector_size(4 * LANES)));  // a 32-bit word to a lane
+constexpr int CALLS = LANES / 2, DRAWS = 8 * CALLS;  // Philox calls side by side; their decisions
 
 // Philox 4x32-10 at counters first + (0 ... CALLS - 1), row, step, site.
 inline void philox(uint16_t (&draws)[DRAWS], uint32_t first, uint32_t row, uint32_t step,
                    uint32_t site, uint64_t seed) {
-  uint32_t c[4][CALLS], k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
-  for (int l = 0; l < CALLS; l++) c[0][l] = first + l, c[1][l] = row, c[2][l] = step, c[3][l] = site;
-  for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
-    for (int l = 0; l < CALLS; l++) {
-      const uint64_t p0 = uint64_t(0xD2511F53u) * c[0][l], p1 = uint64_t(0xCD9E8D57u) * c[2][l];
-      c[0][l] = uint32_t(p1 >> 32) ^ c[1][l] ^ k0;
-      c[2][l] = uint32_t(p0 >> 32) ^ c[3][l] ^ k1;
-      c[1][l] = uint32_t(p1), c[3][l] = uint32_t(p0);
-    }
-  for (int l = 0; l < CALLS; l++)
-    for (int w = 0; w < 4; w++) {
-      draws[8 * l + 2 * w] = uint16_t(c[w][l]);
-      draws[8 * l + 2 * w + 1] = uint16_t(c[w][l] >> 16);
-    }
+  Wide c0, c1 = Wide{} + row, c2 = Wide{} + step, c3 = Wide{} + site;
+  for (int l = 0; l < CALLS; l++) c0[l] = first + l;
+  uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
+  for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+    const Wide p0 = c0 * 0xD2511F53u, p1 = c2 * 0xCD9E8D57u;
+    c0 = (p1 >> 32) ^ c1 ^ k0, c1 = p1 & 0xFFFFFFFFu;
+    c2 = (p0 >> 32) ^ c3 ^ k1, c3 = p0 & 0xFFFFFFFFu;
+  }
+  const Wide low = c0 | c1 << 32, high = c2 | c3 << 32;  // four decisions each
+  for (int l = 0; l < CALLS; l++) {
+    const uint64_t both[2] = {low[l], high[l]};
+    std::memcpy(draws + 8 * l, both, sizeof both);
+  }
 }
 
 enum Site { UPDATE, HIDDEN, CELL };
@@ -434,6 +463,8 @@ template <class Op, bool RELU> void forward(const Call& p, const Forward& v) {
   const int64_t B = p.B, H = p.H, KX = words<Op>(p.I), KH = words<Op>(H);
   const auto w = pack_gates<Op>(p, v.w_ih, p.I), u = pack_gates<Op>(p, v.w_hh, H);
   const int64_t blocks = (H + LANES - 1) / LANES;
+  for (float* made : {v.h, v.c, v.gates})
+    if (made) expect_use(made, p.R * p.T * B * (made == v.gates ? 4 : 1) * H * sizeof(float));
   Buffer<Word> reads(p.R * 2 * B * KH, true);  // m_h * h of this step and the next, as operands
 
   in_parts(p, [&](const Part& part) {
@@ -654,18 +685,20 @@ void weight_gradients(const Call& p, const Backward& v, const typename Op::Eleme
       Buffer<Tile> sums(blocks * TILES, true);
       Buffer<Word> a(TILES * DEPTH * ROWS, true);  // da^T by tiles: (TILES, words, ROWS)
       float totals[CHUNK] = {};
+      Word line[CHUNK] = {};
       for (int64_t k0 = 0; k0 < K; k0 += DEPTH) {
         const int64_t depth = std::min(DEPTH, K - k0);
         for (int64_t k = 0; k < depth; k++) {
           const int64_t row = (k0 + k) * Op::PER_WORD;
           const auto* low = da + (r * rows + row) * N4 + first;
           const bool pair = Op::PER_WORD > 1 && row + 1 < rows;
+          const auto* high = low + (pair ? N4 : 0);
           for (int64_t m = 0; m < count; m++) {
-            const auto high = pair ? low[m + N4] : typename Op::Element(0);
-            totals[m] += Op::widen(low[m]);
-            if (pair) totals[m] += Op::widen(high);
-            a.get()[(m / ROWS * DEPTH + k) * ROWS + m % ROWS] = Op::word(low[m], high);
+            line[m] = Op::word(low[m], pair ? high[m] : typename Op::Element(0));
+            totals[m] += Op::widen(low[m]) + (pair ? Op::widen(high[m]) : 0.f);
           }
+          for (int64_t i = 0; i * ROWS < count; i++)
+            std::copy_n(line + i * ROWS, ROWS, a.get() + (i * DEPTH + k) * ROWS);
         }
         for (int64_t block = 0; block < blocks; block++)
           for (int64_t i = 0; i * ROWS < count; i++)
@@ -688,6 +721,7 @@ void weight_gradients(const Call& p, const Backward& v, const typename Op::Eleme
 
 template <class Op, bool RELU> void backward(const Call& p, const Backward& v) {
   using Element = typename Op::Element;
+  expect_use(v.dx, p.R * p.T * p.B * p.I * sizeof(float));
   Buffer<Element> da(p.R * p.T * p.B * 4 * p.H), read(p.R * p.T * p.B * p.H);
   through_time<Op, RELU>(p, v, da.get(), read.get());
   input_gradient<Op>(p, v, da.get());

@@ -1,7 +1,7 @@
 """The LSTM's scan on the CPU by the compiled kernel, cpu.cpp: forward, backward and masks.
 
-Shapes as in :mod:`recdrop.recurrence`. Tensors are float32 and contiguous; products take their
-operands in float32, or rounded to bfloat16.
+Shapes as in :mod:`recdrop.recurrence`. Tensors are float32 or bfloat16; products take their
+operands in float32, or rounded to bfloat16 where the weights are of it or ``bf16`` says so.
 """
 
 import ctypes
@@ -100,17 +100,17 @@ def takes(cell: str, inputs: Sequence[Tensor | None], dropout: Sequence[Tensor])
     ``inputs`` are x, h0, c0, w_ih, w_hh, b_ih, b_hh, ``dropout`` thresholds, scale, per_step, seeds
     and lengths, as in :func:`recdrop.recurrence.scan`.
     """
-    x, h0, _, w_ih, *_ = inputs
-    if not cell.startswith("lstm") or x.dtype is not torch.float32 or x.device.type != "cpu":
-        return False
-    if w_ih.dtype not in (torch.float32, torch.bfloat16) or x.dim() != 4 or h0.dim() != 3:
+    x, h0, *_ = inputs
+    known = (torch.float32, torch.bfloat16)
+    if not cell.startswith("lstm") or x.dim() != 4 or h0.dim() != 3:
         return False
     (R, T, B, I), H = x.shape, h0.shape[-1]
     weights = [(R, 4 * H, I), (R, 4 * H, H), (R, 4 * H), (R, 4 * H)]
     shapes = [(R, T, B, I), (R, B, H), (R, B, H), *weights, *[(R, 3)] * 3, (R,), (R, B)]
-    given = [(v, shape) for v, shape in zip([*inputs, *dropout], shapes, strict=True)]
-    fits = all(v is None or (v.shape == shape and not v.is_cuda) for v, shape in given)
-    return fits and min(R, T, B, I, H) > 0 and library() is not None
+    given = zip([*inputs, *dropout], shapes, strict=True)
+    fits = all(v is None or (v.shape == shape and v.device.type == "cpu") for v, shape in given)
+    fits = fits and all(v is None or v.dtype in known for v in inputs) and min(R, T, B, I, H) > 0
+    return fits and library() is not None
 
 
 def forward(
@@ -119,15 +119,16 @@ def forward(
     dropout: Sequence[Tensor],
     layer: int,
     direction: int,
+    bf16: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """h and c (R, T, B, H), and for the backward pass the gates (R, T, B, 4H) if ``keep``."""
     x, h0, c0, w_ih, w_hh, b_ih, b_hh = inputs
     (R, T, B, _), H = x.shape, h0.shape[-1]
-    bias = None if b_ih is None else b_ih + b_hh
-    h, c = x.new_empty(R, T, B, H), x.new_empty(R, T, B, H)
-    gates = x.new_empty(R, T if keep else 0, B, 4 * H)
-    call = _call(cell, inputs, dropout, layer, direction)
+    bias = None if b_ih is None else b_ih.float() + b_hh.float()
+    h, c = (torch.empty(R, T, B, H, dtype=torch.float32) for _ in range(2))
+    gates = torch.empty(R, T if keep else 0, B, 4 * H, dtype=torch.float32)
+    call = _call(cell, inputs, dropout, layer, direction, bf16)
     _run("recdrop_forward", call, x, h0, c0, w_ih, w_hh, bias, h, c, gates if keep else None)
     return h, c, gates
 
@@ -138,15 +139,16 @@ def backward(
     dropout: Sequence[Tensor],
     layer: int,
     direction: int,
+    bf16: bool,
     states: tuple[Tensor, Tensor, Tensor],
     grads: tuple[Tensor | None, Tensor | None],
 ) -> list[Tensor]:
     """Gradients of those of ``inputs`` that are given; ``states`` are forward's three results."""
     x, h0, c0, w_ih, w_hh, b_ih, _ = inputs
-    dx, dw_ih, dw_hh = (torch.empty(v.shape) for v in (x, w_ih, w_hh))
-    dh0, dc0 = torch.zeros(h0.shape), torch.zeros(c0.shape)
-    db = None if b_ih is None else torch.empty(b_ih.shape)
-    call = _call(cell, inputs, dropout, layer, direction)
+    dx, dw_ih, dw_hh = (torch.empty(v.shape, dtype=torch.float32) for v in (x, w_ih, w_hh))
+    dh0, dc0 = (torch.zeros(v.shape, dtype=torch.float32) for v in (h0, c0))
+    db = None if b_ih is None else torch.empty(b_ih.shape, dtype=torch.float32)
+    call = _call(cell, inputs, dropout, layer, direction, bf16)
     tensors = (*grads, *states, x, h0, c0, w_ih, w_hh, dx, dh0, dc0, dw_ih, dw_hh, db)
     _run("recdrop_backward", call, *tensors)
     found = [dx, dh0, dc0, dw_ih, dw_hh]
@@ -164,7 +166,7 @@ def kept(
     return out
 
 
-def _call(cell, inputs, dropout, layer, direction) -> tuple[_Call, list[Tensor | None]]:
+def _call(cell, inputs, dropout, layer, direction, bf16) -> tuple[_Call, list[Tensor | None]]:
     """The settings, and the tensors that they point into."""
     x, h0, _, w_ih, *_ = inputs
     types = (torch.int64, torch.float32, torch.bool, torch.int64, torch.int64)
@@ -173,7 +175,7 @@ def _call(cell, inputs, dropout, layer, direction) -> tuple[_Call, list[Tensor |
         for v, dtype in zip(dropout, types, strict=True)
     ]
     sizes = (*x.shape, h0.shape[-1], layer, direction, torch.get_num_threads())
-    modes = (cell.endswith("relu"), w_ih.dtype is torch.bfloat16)
+    modes = (cell.endswith("relu"), bf16 or w_ih.dtype is torch.bfloat16)
     return _Call(*sizes, *modes, *map(_pointer, dropout)), dropout
 
 
