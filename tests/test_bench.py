@@ -300,6 +300,19 @@ def test_figures_show_what_was_measured(trial):
     assert 1.0 in widths
 
 
+COMMITTED = report.from_root(report.default("book/results"))
+
+
+@pytest.mark.skipif(not COMMITTED.exists(), reason="no results file yet")
+def test_the_readmes_table_is_that_of_the_results_file():
+    readme = (COMMITTED.parents[3] / "README.md").read_text(encoding="utf-8")
+    runs = report.read(COMMITTED)["runs"]
+    marker = "<!-- made by: recdrop bench --show book/results/bench/cpu.json -->\n"
+    assert readme.partition(marker)[2].startswith(report.summary(report.rows(runs)) + "\n")
+    assert runs[0]["machine"]["cpu"] in readme
+    assert not any(run["others"]["busy"] for run in runs)
+
+
 # the command
 
 

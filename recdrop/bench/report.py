@@ -65,9 +65,11 @@ def select(found: list[dict], **wanted) -> list[dict]:
 
 
 def markdown(runs: list[dict]) -> str:
-    """The whole: machines, then a table for each part and number of threads."""
+    """The whole: machines, the summary, then a table for each part and number of threads."""
     found = rows(runs)
     blocks = [*machines(runs)]
+    if select(found, part="shapes"):
+        blocks.append(f"**Forward and backward over nn.LSTM without dropout**\n\n{summary(found)}")
     for threads in sorted({row["threads"] for row in found}):
         here = select(found, threads=threads)
         for title, text in _tables(here):
