@@ -18,7 +18,7 @@ PROFILES = {
     "quick": dict(
         protocol="quick", embedding=32, hidden=128, train_tokens=300_000, held_out_tokens=40_000,
         optimiser="adam", lr=4e-3, clip=10.0, init=0.05, decay=0.97, decay_from=10,
-        steps=100, batch=32, epochs=5, corpus="ptb",
+        steps=100, batch=16, epochs=10, corpus="ptb",
     ),
     "smoke": dict(
         protocol="smoke", embedding=8, hidden=16, train_tokens=8000, held_out_tokens=800,
