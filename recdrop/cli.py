@@ -94,7 +94,8 @@ def _bench_arguments(bench: argparse.ArgumentParser) -> None:
     bench.add_argument(
         "--shapes", help="names or RxTxBxIxH, comma separated; by default the paper's"
     )
-    bench.add_argument("--parts", help="of shapes, steps, sweep; by default all")
+    bench.add_argument("--beside", help="shapes at which peers are measured; by default words")
+    bench.add_argument("--parts", help="of shapes, peers, output, steps, sweep; by default all")
     bench.add_argument("--seconds", type=float, help="for each shape; more are more exact")
     bench.add_argument("--quick", action="store_true", help="less of everything: under a minute")
     bench.add_argument(
@@ -115,6 +116,7 @@ def _bench(a: argparse.Namespace) -> None:
     given = {
         "dtypes": tuple(a.dtype.split(",")),
         "shapes": a.shapes,
+        "beside": a.beside,
         "parts": a.parts and tuple(a.parts.split(",")),
         "seconds": a.seconds,
         "peers": (*options.peers, run.COMPILED) if a.compile else None,

@@ -335,6 +335,7 @@ def test_the_command_measures_writes_and_shows(tmp_path, capsys):
     [
         (["--shapes", "wrods"], "shape 'wrods' is unknown"),
         (["--dtype", "fp16"], "dtype 'fp16' is unknown"),
+        (["--beside", "1x2"], "shape '1x2' is unknown"),
         (["--parts", "shape"], "part 'shape' is unknown"),
         (["--threads", "0"], "threads"),
         (["--threads", "two"], "two"),

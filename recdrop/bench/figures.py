@@ -81,9 +81,8 @@ def sweep(found: list[dict], threads: int) -> Figure:
 
 
 def peers(found: list[dict], name: str, threads: int) -> Figure:
-    """All contenders in float32 at one shape, the fastest first."""
-    here = select(found, part="shapes", name=name, threads=threads, dtype="fp32",
-                  **{"pass": "both"})  # fmt: skip
+    """All contenders at one shape, in float32, the slowest first."""
+    here = select(found, part="peers", name=name, threads=threads, **{"pass": "both"})
     here = sorted(here, key=lambda row: -row["ratio"][1])
     figure, (ax,) = _panels(1, 9, 0.42 * len(here) + 1.2)
     for place, row in enumerate(here):

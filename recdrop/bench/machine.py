@@ -10,6 +10,7 @@ import torch
 
 import recdrop
 from recdrop.bench.measure import interleaved
+from recdrop.study.results import provenance
 
 BUSY = 0.1
 """Cores' worth of other processes' work from which on a measurement is flagged."""
@@ -28,6 +29,7 @@ def describe(threads: int) -> dict:
         "onednn": torch.backends.mkldnn.is_available(),
         "mkl": torch.backends.mkl.is_available(),
         "recdrop": recdrop.__version__,
+        "commit": provenance()["commit"],
         "backend": backend(),
     }
 

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from torch.profiler import ProfilerActivity, profile
 
+PAUSE = 0.01
+
 
 class Spread(NamedTuple):
     """A median between its quartiles."""
@@ -32,7 +34,7 @@ def interleaved(
     calls: Mapping[str, Callable[[], object]], rounds: int = 15, seconds: float = 10.0
 ) -> dict[str, list[float]]:
     """Seconds of each call, round by round: all of them in turn, so that what disturbs the machine
-    disturbs all alike.
+    disturbs all alike. A pause before each lets the threads of the last one come to rest.
 
     A first round warms up and is left out. Rounds end after ``seconds``, but three are measured.
     """
@@ -44,6 +46,7 @@ def interleaved(
         if done >= 3 and time.perf_counter() - begin > seconds:
             break
         for name, call in calls.items():
+            time.sleep(PAUSE)
             start = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - start)

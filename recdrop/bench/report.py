@@ -104,6 +104,8 @@ def _tables(here: list[dict]) -> Iterator[tuple[str, str]]:
     for which, title in (("both", "Forward and backward"), ("forward", "Forward")):
         if chosen := select(here, part="shapes", **{"pass": which}):
             yield title, shapes(chosen)
+        if chosen := select(here, part="peers", **{"pass": which}):
+            yield f"{title} beside peers", shapes(chosen)
         if chosen := select(here, part="output", **{"pass": which}):
             yield f"{title} of the output layer", shapes(chosen)
     for part, of in (("shapes", ""), ("output", " of the output layer")):

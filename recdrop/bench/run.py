@@ -15,7 +15,7 @@ from recdrop.bench.shapes import named, sweep
 from recdrop.study.parameters import Parameters
 from recdrop.study.results import from_root
 
-PARTS = ("shapes", "output", "steps", "sweep")
+PARTS = ("shapes", "peers", "output", "steps", "sweep")
 DTYPES = ("fp32", "bf16")
 COMPILED = "naive loop, torch.compile"
 
@@ -26,6 +26,8 @@ class Options(NamedTuple):
     parts: tuple[str, ...] = PARTS
     shapes: str = "order,words,characters,entities,order-8,words-8,characters-8,entities-8"
     dtypes: tuple[str, ...] = DTYPES
+    beside: str = "words"
+    """Shapes at which peers are measured, apart: their threads would disturb the others' times."""
     peers: tuple[str, ...] = tuple(name for name in PEERS if name != COMPILED)
     quick: bool = False
     """One benchmark's training step, and a short sweep."""
@@ -38,7 +40,7 @@ class Options(NamedTuple):
 QUICK = Options(shapes="words", quick=True, seconds=4.0,
                 peers=("naive loop",))  # fmt: skip
 """Under a minute."""
-TRIAL = Options(shapes="2x3x4x5x6,1x3x4x5x6", quick=True, seconds=0.1, scale=16,
+TRIAL = Options(shapes="2x3x4x5x6,1x3x4x5x6", beside="1x3x4x5x6", quick=True, seconds=0.1, scale=16,
                 peers=("naive loop",))  # fmt: skip
 """The machinery alone, in seconds: its figures mean nothing."""
 
@@ -65,7 +67,7 @@ def bench(options: Options, threads: list[int], say: Callable = print) -> list[d
 
 
 def _check(options: Options) -> None:
-    named(options.shapes)
+    named(options.shapes), named(options.beside)
     for what, given, known in (
         ("part", options.parts, PARTS),
         ("dtype", options.dtypes, DTYPES),
@@ -106,9 +108,13 @@ def measure(options: Options) -> dict:
         ceilings = [machine.ceilings(0.5 if options.quick else 2.0)]
         if "shapes" in options.parts:
             for name, shape in named(options.shapes).items():
-                found, missing = contenders(shape, options.dtypes, options.peers)
-                absent |= missing
+                found, _ = contenders(shape, options.dtypes)
                 rows += _passes("shapes", name, shape, found, options)
+        if "peers" in options.parts:
+            for name, shape in named(options.beside).items():
+                found, missing = contenders(shape, ("fp32",), options.peers)
+                absent |= missing
+                rows += _passes("peers", name, shape, found, options)
         if "output" in options.parts:
             for name, sizes in output.SIZES.items():
                 sizes = [size // options.scale for size in sizes]
