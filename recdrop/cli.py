@@ -44,6 +44,10 @@ def main(argv: list[str] | None = None) -> int:
         commands.add_parser("bench", help="speed and memory, beside nn.LSTM and peers")
     )
 
+    kernels = commands.add_parser("kernels", help="the compiled kernels")
+    kernels.add_argument("action", choices=("build",), help="compile ahead of the first use")
+    kernels.set_defaults(run=_kernels)
+
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments) or 0
@@ -127,3 +131,13 @@ def _bench(a: argparse.Namespace) -> None:
     if a.json:
         report.save(a.json, runs)
     print(report.markdown(runs))
+
+
+def _kernels(a: argparse.Namespace) -> int | None:
+    from recdrop.kernels import build
+
+    try:
+        print(build.build())
+    except build.BuildError as error:
+        print(f"recdrop: {error}", file=sys.stderr)
+        return 1

@@ -70,7 +70,7 @@ def _compile(compiler: list[str], made: Path) -> None:
         out = Path(scratch) / made.name
         for extra in ([native, "-fopenmp"], [native], []):  # without OpenMP: a single thread
             own = os.environ.get("CXXFLAGS", "").split()
-            command = [*compiler, *own, *_STANDARD, *extra, str(_MAIN), "-o", str(out)]
+            command = [*compiler, *own, *_STANDARD, *extra, str(MAIN), "-o", str(out)]
             run = subprocess.run(command, capture_output=True, text=True)
             if run.returncode == 0:
                 os.replace(out, made)  # whole or not at all
@@ -81,7 +81,7 @@ def _compile(compiler: list[str], made: Path) -> None:
     raise BuildError(f"{' '.join(compiler)} failed: {errors[-1][:2000]}")
 
 
-_MAIN = Path(__file__).with_name("cpu.cpp")
+MAIN = Path(__file__).with_name("cpu.cpp")
 
 
 def _compiler() -> list[str] | None:

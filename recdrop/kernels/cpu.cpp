@@ -15,421 +15,10 @@
 // Operands are float, or bfloat16 in pairs (two to a 32-bit word, the lower half first); states and
 // sums are float always. Vectors are those of GCC and clang, so any processor will do.
 
-#include <algorithm>
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <new>
-#include <thread>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
-struct Call {  // kernels/cpu.py has its twin
-  int64_t R, T, B, I, H;
-  int64_t layer, direction, threads;
-  int64_t relu, bf16;
-  const int64_t* thresholds;  // (R, 3) by site: update, hidden, cell
-  const float* scale;         // (R, 3)
-  const uint8_t* per_step;    // (R, 3)
-  const int64_t* seeds;       // (R,)
-  const int64_t* lengths;     // (R, B) or null
-};
+#include "cpu_vectors.cpp"
+#include "cpu_work.cpp"
 
 namespace {
-
-// Vectors -----------------------------------------------------------------------------------------
-
-#if defined(__AVX512F__)
-constexpr int LANES = 16, ROWS = 6;  // a tile of ROWS x 4 sums fills the registers
-#elif defined(__AVX__)
-constexpr int LANES = 8, ROWS = 3;
-#elif defined(__aarch64__)
-constexpr int LANES = 4, ROWS = 6;
-#else
-constexpr int LANES = 4, ROWS = 2;
-#endif
-constexpr int WIDTH = 4 * LANES;  // columns of a panel
-constexpr int64_t DEPTH = 256;    // words of a panel that stay in cache while all rows meet them
-
-typedef float Vec __attribute__((vector_size(4 * LANES)));
-typedef int32_t Int __attribute__((vector_size(4 * LANES)));
-typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
-typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
-using Tile = Vec[ROWS][4];
-
-inline Vec all(float v) { return v - Vec{}; }
-
-// The first n lanes; others are 0 when loaded and left alone when stored. Parts of a vector go
-// through functions of their own, lest whole ones be kept in memory for their sake.
-__attribute__((noinline)) inline Vec load_part(const float* from, int64_t n) {
-  Vec v{};
-  std::memcpy(&v, from, n * sizeof(float));
-  return v;
-}
-
-__attribute__((noinline)) inline void store_part(void* to, Vec v, int64_t bytes) {
-  std::memcpy(to, &v, bytes);
-}
-
-inline Vec load(const float* from, int64_t n = LANES) {
-  if (n < LANES) return load_part(from, n);
-  Vec v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
-}
-
-inline void store(float* to, Vec v, int64_t n = LANES) {
-  if (n < LANES) return store_part(to, v, n * sizeof(float));
-  std::memcpy(to, &v, sizeof v);
-}
-
-// exp(x) - 1, exact to the last bits for small x, too; saturates where exp would overflow.
-inline Vec expm1(Vec x) {
-  Vec y = x * all(1.44269504f);
-  y = y > all(100.f) ? all(100.f) : y;  // a NaN passes both
-  y = y < all(-100.f) ? all(-100.f) : y;
-  const Vec shift = all(12582912.f);  // 1.5 * 2^23: adding it rounds to a whole number
-  const Vec n = (y + shift) - shift, r = y - n;
-  Vec p = all(1.535336188319500e-4f);  // 2^r - 1 = r p(r) for |r| <= 1/2 (Cephes, exp2f)
-  for (float c : {1.339887440266574e-3f, 9.618437357674640e-3f, 5.550332471162809e-2f,
-                  2.402264791363012e-1f, 6.931472028550421e-1f})
-    p = p * r + all(c);
-  const Bits power = ((Bits)__builtin_convertvector(n, Int) + 127u) << 23;  // 2^n
-  return (Vec)power * (p * r) + ((Vec)power - all(1.f));
-}
-
-inline Vec sigmoid(Vec x) { return all(1.f) / (all(2.f) + expm1(-x)); }
-
-template <bool RELU> inline Vec act(Vec x) {
-  if (RELU) return x < all(0.f) ? all(0.f) : x;
-  const Vec e = expm1(x + x);
-  return e / (e + all(2.f));  // tanh
-}
-
-template <bool RELU> inline Vec slope(Vec y) {  // act's derivative from its value
-  if (RELU) return y > all(0.f) ? all(1.f) : all(0.f);
-  return all(1.f) - y * y;
-}
-
-// Operands ----------------------------------------------------------------------------------------
-
-struct Single {
-  using Element = float;
-  using Word = float;
-  static constexpr int PER_WORD = 1;
-  static Element element(float v) { return v; }
-  static float widen(Element v) { return v; }
-  static Word word(Element v, Element) { return v; }
-  static void put(Element* to, Vec v, int64_t n) { store(to, v, n); }
-  static Vec dot(Vec sum, Word a, Vec b) { return sum + all(a) * b; }
-};
-
-struct Pair {
-  using Element = uint16_t;
-  using Word = uint32_t;
-  static constexpr int PER_WORD = 2;
-
-  static Bits round(Vec v) {  // to nearest, ties to even
-    const Bits u = (Bits)v, rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
-    return (Bits)(v == v ? (Int)rounded : Int{} + 0x7FC0);
-  }
-  static Element element(float v) {
-    uint32_t u;
-    std::memcpy(&u, &v, 4);
-    return v == v ? (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16 : 0x7FC0;
-  }
-  static Element element(Element v) { return v; }
-  static Word word(Element low, Element high) { return low | Word(high) << 16; }
-  static float widen(Element v) {
-    const uint32_t u = uint32_t(v) << 16;
-    float f;
-    std::memcpy(&f, &u, 4);
-    return f;
-  }
-  static void put(Element* to, Vec v, int64_t n) {
-    const Halves halves = __builtin_convertvector(round(v), Halves);
-    if (n == LANES) return void(std::memcpy(to, &halves, sizeof halves));
-    Vec part{};
-    std::memcpy(&part, &halves, sizeof halves);
-    store_part(to, part, n * sizeof(Element));
-  }
-  static Vec dot(Vec sum, Word a, Vec b) {  // sum + a_low b_low + a_high b_high
-    const Bits words = Bits{} + a;
-#ifdef __AVX512BF16__
-    return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)words, (__m512bh)b);
-#else
-    sum = sum + (Vec)(words << 16) * (Vec)((Bits)b << 16);
-    return sum + (Vec)(words & 0xFFFF0000u) * (Vec)((Bits)b & 0xFFFF0000u);
-#endif
-  }
-};
-
-template <class Op> constexpr int64_t words(int64_t elements) {
-  return (elements + Op::PER_WORD - 1) / Op::PER_WORD;
-}
-
-// Asks for huge pages: first touching fresh memory page by page would take a tenth of the time.
-inline void expect_use(void* start, size_t bytes) {
-#ifdef MADV_HUGEPAGE
-  const uintptr_t page = 4096, from = (reinterpret_cast<uintptr_t>(start) + page - 1) / page * page;
-  const uintptr_t to = (reinterpret_cast<uintptr_t>(start) + bytes) / page * page;
-  if (bytes >= size_t(1) << 21) madvise(reinterpret_cast<void*>(from), to - from, MADV_HUGEPAGE);
-#else
-  (void)start, (void)bytes;
-#endif
-}
-
-// Memory, uninitialised unless cleared; read through memcpy only, so its type is a mere unit.
-template <class T> class Buffer {
- public:
-  explicit Buffer(int64_t count, bool clear = false) {
-    const size_t bytes = (std::max<size_t>(count * sizeof(T), 1) + 63) / 64 * 64;
-    memory_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-    if (!memory_) throw std::bad_alloc();
-    expect_use(memory_.get(), bytes);
-    if (clear) std::memset(static_cast<void*>(memory_.get()), 0, bytes);
-  }
-  T* get() const { return memory_.get(); }
-
- private:
-  struct Free {
-    void operator()(T* p) const { std::free(p); }
-  };
-  std::unique_ptr<T, Free> memory_;
-};
-
-// Products ----------------------------------------------------------------------------------------
-
-// sums[M][4] += a[M, K] panel[K, WIDTH], with a's element (m, k) at a[m * row + k * step]. Not
-// inlined, and on a copy of its own: otherwise the sums do not stay in registers.
-template <class Op, int M>
-__attribute__((noinline)) void tile(Vec (*sums)[4], const typename Op::Word* a, ptrdiff_t row,
-                                    ptrdiff_t step, int64_t K, const typename Op::Word* panel) {
-  Vec s[M][4];
-#pragma GCC unroll 8
-  for (int m = 0; m < M; m++)
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) s[m][j] = sums[m][j];
-  for (int64_t k = 0; k < K; k++, a += step, panel += WIDTH) {
-    Vec b[4];
-    std::memcpy(b, panel, sizeof b);
-    __builtin_prefetch(panel + 16 * WIDTH);
-    __builtin_prefetch(panel + 16 * WIDTH + WIDTH / 2);
-#pragma GCC unroll 8
-    for (int m = 0; m < M; m++) {
-      typename Op::Word word;
-      std::memcpy(&word, a + m * row, sizeof word);
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; j++) s[m][j] = Op::dot(s[m][j], word, b[j]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int m = 0; m < M; m++)
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) sums[m][j] = s[m][j];
-}
-
-template <class Op, int M = ROWS>
-void tile_of(int rows, Tile& sums, const typename Op::Word* a, ptrdiff_t row, ptrdiff_t step,
-             int64_t K, const typename Op::Word* panel) {
-  if constexpr (M > 0) {
-    if (rows == M) return tile<Op, M>(sums, a, row, step, K, panel);
-    tile_of<Op, M - 1>(rows, sums, a, row, step, K, panel);
-  }
-}
-
-// Calls f(block, first row, how many) for `rows` rows in even blocks of at most ROWS.
-template <class F> inline void in_blocks(int64_t rows, F f) {
-  const int64_t n = (rows + ROWS - 1) / ROWS;
-  for (int64_t s = 0; s < n; s++) {
-    const int64_t first = rows * s / n;
-    f(s, first, int(rows * (s + 1) / n - first));
-  }
-}
-
-// sums += a[rows, K] panel[K, WIDTH], a row by row.
-template <class Op>
-void multiply(Tile* sums, int64_t rows, const typename Op::Word* a, int64_t K,
-              const typename Op::Word* panel) {
-  for (int64_t k = 0; k < K; k += DEPTH)
-    in_blocks(rows, [&](int64_t s, int64_t b, int n) {
-      tile_of<Op>(n, sums[s], a + b * K + k, K, 1, std::min(DEPTH, K - k), panel + k * WIDTH);
-    });
-}
-
-// Panels of a matrix (K, N) whose columns lie in one piece each: column(n) points to K floats, or
-// is null for a column of zeros.
-template <class Op, class Column>
-void pack_columns(typename Op::Word* panel, int64_t K, Column column) {
-  constexpr int64_t BLOCK = LANES;  // words that one column contributes at a time
-  for (int64_t k0 = 0; k0 < K; k0 += BLOCK * Op::PER_WORD, panel += BLOCK * WIDTH)
-    for (int n = 0; n < WIDTH; n++) {
-      typename Op::Word line[BLOCK] = {};
-      const float* from = column(n);
-      const int64_t end = from ? std::min(K - k0, BLOCK * Op::PER_WORD) : 0;
-      for (int64_t k = 0; k < end; k += LANES) {
-        const int64_t count = std::min<int64_t>(LANES, end - k);
-        Op::put(reinterpret_cast<typename Op::Element*>(line) + k, load(from + k0 + k, count), count);
-      }
-      const int64_t rows = std::min(BLOCK, words<Op>(K - k0));
-      for (int64_t k = 0; k < rows; k++) panel[k * WIDTH + n] = line[k];
-    }
-}
-
-// The same of a matrix whose rows do: row(k) points to n elements.
-template <class Op, class Row>
-void pack_rows(typename Op::Word* panel, int64_t K, int64_t n, Row row) {
-  constexpr int64_t P = Op::PER_WORD;
-  for (int64_t k = 0; k < words<Op>(K); k++, panel += WIDTH) {
-    const auto *low = row(k * P), *high = row(std::min(k * P + P - 1, K - 1));
-    const bool single = k * P + P > K;  // the last word of an odd number of rows
-    for (int64_t j = 0; j < n; j++)
-      panel[j] = Op::word(Op::element(low[j]), single ? typename Op::Element(0) : Op::element(high[j]));
-    for (int64_t j = n; j < WIDTH; j++) panel[j] = 0;
-  }
-}
-
-// Threads -----------------------------------------------------------------------------------------
-
-// Calls f(thread, number of threads) on each thread of a team.
-template <class F> void on_team(int64_t threads, F f) {
-#ifdef _OPENMP
-#pragma omp parallel num_threads(int(threads))
-  f(int64_t(omp_get_thread_num()), int64_t(omp_get_num_threads()));
-#else
-  f(0, 1);
-#endif
-}
-
-// Calls f(i) for i < count, whichever thread is free taking the next.
-template <class F> void in_parallel(int64_t threads, int64_t count, F f) {
-  std::atomic<int64_t> next{0};
-  on_team(std::min(threads, count), [&](int64_t, int64_t) {
-    for (int64_t i; (i = next++) < count;) f(i);
-  });
-}
-
-class Barrier {
- public:
-  void wait(int64_t members, int64_t round) {  // the round-th meeting, from 1
-    arrived_++;
-    for (int64_t turns = 0; arrived_.load() < members * round; turns++)
-      if (turns > 10000) std::this_thread::yield();
-  }
-
- private:
-  std::atomic<int64_t> arrived_{0};
-};
-
-struct Part {  // of one replica's work: rows [b0, b1), units [u0, u1)
-  int64_t r, b0, b1, u0, u1;
-  Barrier* barrier;  // null where nobody else works on the replica's rows
-  int64_t members;
-};
-
-// Calls f(part) for all replicas' parts; those of one replica that share a barrier run at once.
-template <class F> void in_parts(const Call& p, F f) {
-  std::unique_ptr<Barrier[]> barriers(new Barrier[p.R]);
-  std::atomic<int64_t> next{0};
-  on_team(p.threads, [&](int64_t thread, int64_t threads) {
-    const int64_t blocks = (p.H + WIDTH - 1) / WIDTH, each = threads / p.R;
-    if (each > 1 && blocks >= each) {  // few replicas: several threads on each, by units
-      const int64_t r = thread / each, q = thread % each;
-      const int64_t u0 = blocks * q / each * WIDTH, u1 = blocks * (q + 1) / each * WIDTH;
-      if (r < p.R) f(Part{r, 0, p.B, u0, std::min(u1, p.H), &barriers[r], each});
-      return;
-    }
-    const int64_t chunks = std::min(p.B, p.R % threads ? std::max<int64_t>(2, each) : 1);
-    for (int64_t i; (i = next++) < p.R * chunks;) {
-      const int64_t r = i / chunks, q = i % chunks;
-      f(Part{r, p.B * q / chunks, p.B * (q + 1) / chunks, 0, p.H, nullptr, 1});
-    }
-  });
-}
-
-// Masks -------------------------------------------------------------------------------------------
-
-typedef uint64_t Wide __attribute__((vector_size(4 * LANES)));  // a 32-bit word to a lane
-constexpr int CALLS = LANES / 2, DRAWS = 8 * CALLS;  // Philox calls side by side; their decisions
-
-// Philox 4x32-10 at counters first + (0 ... CALLS - 1), row, step, site.
-inline void philox(uint16_t (&draws)[DRAWS], uint32_t first, uint32_t row, uint32_t step,
-                   uint32_t site, uint64_t seed) {
-  Wide c0, c1 = Wide{} + row, c2 = Wide{} + step, c3 = Wide{} + site;
-  for (int l = 0; l < CALLS; l++) c0[l] = first + l;
-  uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
-  for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-    const Wide p0 = c0 * 0xD2511F53u, p1 = c2 * 0xCD9E8D57u;
-    c0 = (p1 >> 32) ^ c1 ^ k0, c1 = p1 & 0xFFFFFFFFu;
-    c2 = (p0 >> 32) ^ c3 ^ k1, c3 = p0 & 0xFFFFFFFFu;
-  }
-  const Wide low = c0 | c1 << 32, high = c2 | c3 << 32;  // four decisions each
-  for (int l = 0; l < CALLS; l++) {
-    const uint64_t both[2] = {low[l], high[l]};
-    std::memcpy(draws + 8 * l, both, sizeof both);
-  }
-}
-
-enum Site { UPDATE, HIDDEN, CELL };
-
-// A site's factors for a part's rows and units at one step: 0, or the scale of what is kept.
-class Factors {
- public:
-  Factors(const Call& p, const Part& part, Site site)
-      : part_(part),
-        threshold_(p.thresholds[part.r * 3 + site]),
-        scale_(p.scale[part.r * 3 + site]),
-        per_step_(p.per_step[part.r * 3 + site]),
-        seed_(uint64_t(p.seeds[part.r])),
-        site_(uint32_t(p.layer << 8 | p.direction << 4 | site)),
-        width_((part.u1 - part.u0 + DRAWS - 1) / DRAWS * DRAWS),
-        values_(active() ? (part.b1 - part.b0) * width_ : 0) {
-    if (threshold_) draw(0);
-    else if (active()) std::fill_n(values_.get(), (part.b1 - part.b0) * width_, scale_);
-  }
-
-  bool active() const { return threshold_ || scale_ != 1.f; }
-
-  void at_step(int64_t t) {
-    if (threshold_ && per_step_) draw(t);
-  }
-
-  Vec times(Vec v, int64_t b, int64_t u) const {  // the masked value of row b, units from u
-    if (!active()) return v;
-    return v * load(values_.get() + (b - part_.b0) * width_ + u - part_.u0);
-  }
-
- private:
-  void draw(int64_t t) {
-    float* to = values_.get();
-    for (int64_t b = part_.b0; b < part_.b1; b++)
-      for (int64_t u = part_.u0; u < part_.u1; u += DRAWS, to += DRAWS) {
-        uint16_t draws[DRAWS];
-        philox(draws, uint32_t(u / 8), uint32_t(b), uint32_t(t), site_, seed_);
-        for (int i = 0; i < DRAWS; i++) to[i] = draws[i] >= threshold_ ? scale_ : 0.f;
-      }
-  }
-
-  Part part_;
-  int threshold_;
-  float scale_;
-  bool per_step_;
-  uint64_t seed_;
-  uint32_t site_;
-  int64_t width_;
-  Buffer<float> values_;
-};
 
 // Forward -----------------------------------------------------------------------------------------
 
@@ -442,7 +31,7 @@ inline bool is_held(const Call& p, int64_t r, int64_t t, int64_t b) {
   return p.lengths && t >= p.lengths[r * p.B + b];
 }
 
-// Panels of (R, 4H, K), each with the gates of LANES units; (R, blocks of LANES units, words, WIDTH).
+// Panels of (R, 4H, K), each with the four gates of LANES units: (R, blocks, words, WIDTH).
 template <class Op>
 Buffer<typename Op::Word> pack_gates(const Call& p, const float* weight, int64_t K) {
   const int64_t blocks = (p.H + LANES - 1) / LANES;
@@ -517,7 +106,8 @@ template <class Op, bool RELU> void forward(const Call& p, const Forward& v) {
           for (int k = 0; k < count; k++) {
             const int64_t b = b0 + first + k, at = b * H + unit;
             const Vec* a = sums.get()[s][k];
-            const Vec i = sigmoid(a[0]), f = sigmoid(a[1]), g = act<RELU>(a[2]), o = sigmoid(a[3]);
+            const Vec i = sigmoid(a[0]), f = sigmoid(a[1]), o = sigmoid(a[3]);
+            const Vec g = act<RELU>(a[2]);
             Vec c = f * load(c_before + at, n) + i * update.times(g, b, unit);
             c = cell.times(c, b, unit);
             Vec h = o * act<RELU>(c);
@@ -543,7 +133,7 @@ struct Backward {
   const float *grad_h, *grad_c;           // (R, T, B, H), or null for zeros
   const float *h, *c, *gates;             // what forward found
   const float *x, *h0, *c0, *w_ih, *w_hh;  // what it was given
-  float *dx, *dh0, *dc0, *dw_ih, *dw_hh, *db;  // db (R, 4H) or null; dh0 and dc0 zeros to start with
+  float *dx, *dh0, *dc0, *dw_ih, *dw_hh, *db;  // dh0 and dc0 zeros at first; db (R, 4H) or null
 };
 
 // Panels of (R, 4H, N), its rows being summed over: (R, blocks of WIDTH columns, words, WIDTH).
@@ -589,7 +179,7 @@ void through_time(const Call& p, const Backward& v, typename Op::Element* da,
         if (is_held(p, r, t + 1, b)) dh = load(dh0 + at, n);
         if (t < 0) return store(dh0 + at, dh, n);
         if (v.grad_h) dh = dh + load(v.grad_h + now * H + at, n);
-        Vec d = load(dc + at, n), di{}, df{}, dg{}, dO{};
+        Vec d = load(dc + at, n), di{}, df{}, dg{}, dq{};
         if (v.grad_c) d = d + load(v.grad_c + now * H + at, n);
         if (is_held(p, r, t, b)) {
           store(dh0 + at, dh, n);
@@ -603,13 +193,13 @@ void through_time(const Call& p, const Backward& v, typename Op::Element* da,
           di = masked * g * (i * (one - i));
           df = d * load(c_before + at, n) * (f * (one - f));
           dg = masked * i * slope<RELU>(g);
-          dO = dh * y * (o * (one - o));
+          dq = dh * y * (o * (one - o));
           d = d * f;
         }
         store(dc + at, d, n);
         auto* to = da + (now + b) * 4 * H + unit;
         Op::put(to, di, n), Op::put(to + H, df, n);
-        Op::put(to + 2 * H, dg, n), Op::put(to + 3 * H, dO, n);
+        Op::put(to + 2 * H, dg, n), Op::put(to + 3 * H, dq, n);
       };
       for (int64_t first = u0; first < u1; first += WIDTH) {
         const int64_t block = r * blocks + first / WIDTH;
@@ -624,7 +214,7 @@ void through_time(const Call& p, const Backward& v, typename Op::Element* da,
       }
       if (t < 0) break;
       hidden.at_step(t);
-      for (int64_t b = b0; b < b1; b++)
+      for (int64_t b = b0; read && b < b1; b++)
         for (int64_t unit = u0; unit < u1; unit += LANES) {
           const int64_t n = std::min<int64_t>(LANES, H - unit);
           const Vec seen = hidden.times(load(h_before + b * H + unit, n), b, unit);
@@ -672,13 +262,18 @@ void weight_gradients(const Call& p, const Backward& v, const typename Op::Eleme
   Buffer<Word> panels(blocks * K * WIDTH);
   for (int64_t r = 0; r < p.R; r++) {
     in_parallel(p.threads, blocks, [&](int64_t block) {
-      Word* panel = panels.get() + block * K * WIDTH;
-      const auto pack = [&](const auto* from, int64_t N, int64_t n) {
-        pack_rows<Op>(panel, rows, std::min<int64_t>(WIDTH, N - n),
-                      [&](int64_t k) { return from + (r * rows + k) * N + n; });
+      const auto pack = [&](int64_t N, int64_t first, auto row) {
+        pack_rows<Op>(panels.get() + block * K * WIDTH, rows, std::min<int64_t>(WIDTH, N - first),
+                      [&](int64_t k) { return row(k) + first; });
       };
-      if (block < x_blocks) pack(v.x, p.I, block * WIDTH);
-      else pack(read, p.H, (block - x_blocks) * WIDTH);
+      const int64_t unit = (block - x_blocks) * WIDTH;
+      const float *x = v.x + r * rows * p.I, *h0 = v.h0 + r * p.B * p.H, *h = v.h + r * rows * p.H;
+      if (block < x_blocks)
+        pack(p.I, block * WIDTH, [&](int64_t k) { return x + k * p.I; });
+      else if (read)
+        pack(p.H, unit, [&](int64_t k) { return read + (r * rows + k) * p.H; });
+      else
+        pack(p.H, unit, [&](int64_t k) { return k < p.B ? h0 + k * p.H : h + (k - p.B) * p.H; });
     });
     in_parallel(p.threads, chunks, [&](int64_t chunk) {
       const int64_t first = chunk * CHUNK, count = std::min(CHUNK, N4 - first);
@@ -702,13 +297,14 @@ void weight_gradients(const Call& p, const Backward& v, const typename Op::Eleme
         }
         for (int64_t block = 0; block < blocks; block++)
           for (int64_t i = 0; i * ROWS < count; i++)
-            tile<Op, ROWS>(sums.get()[block * TILES + i], a.get() + i * DEPTH * ROWS, 1, ROWS, depth,
-                           panels.get() + (block * K + k0) * WIDTH);
+            tile<Op, ROWS>(sums.get()[block * TILES + i], a.get() + i * DEPTH * ROWS, 1, ROWS,
+                           depth, panels.get() + (block * K + k0) * WIDTH);
       }
       for (int64_t m = 0; m < count; m++) {
         const auto write = [&](float* to, int64_t N, int64_t block, int64_t n) {
           for (int j = 0; j < 4 && n < N; j++, n += LANES)
-            store(to + (r * N4 + first + m) * N + n, sums.get()[block * TILES + m / ROWS][m % ROWS][j],
+            store(to + (r * N4 + first + m) * N + n,
+                  sums.get()[block * TILES + m / ROWS][m % ROWS][j],
                   std::min<int64_t>(LANES, N - n));
         };
         for (int64_t b = 0; b < x_blocks; b++) write(v.dw_ih, p.I, b, b * WIDTH);
@@ -722,10 +318,14 @@ void weight_gradients(const Call& p, const Backward& v, const typename Op::Eleme
 template <class Op, bool RELU> void backward(const Call& p, const Backward& v) {
   using Element = typename Op::Element;
   expect_use(v.dx, p.R * p.T * p.B * p.I * sizeof(float));
-  Buffer<Element> da(p.R * p.T * p.B * 4 * p.H), read(p.R * p.T * p.B * p.H);
-  through_time<Op, RELU>(p, v, da.get(), read.get());
+  bool dropped = false;
+  for (int64_t r = 0; r < p.R; r++)
+    dropped |= p.thresholds[r * 3 + HIDDEN] || p.scale[r * 3 + HIDDEN] != 1.f;
+  Buffer<Element> da(p.R * p.T * p.B * 4 * p.H), read(dropped ? p.R * p.T * p.B * p.H : 0);
+  Element* const seen = dropped ? read.get() : nullptr;  // else it is the states themselves
+  through_time<Op, RELU>(p, v, da.get(), seen);
   input_gradient<Op>(p, v, da.get());
-  weight_gradients<Op>(p, v, da.get(), read.get());
+  weight_gradients<Op>(p, v, da.get(), seen);
 }
 
 template <class F> int guarded(F f) {  // 0, or 1 where memory does not suffice
@@ -763,7 +363,8 @@ void recdrop_kept(int64_t R, int64_t steps, int64_t rows, int64_t units, int64_t
       for (int64_t b = 0; b < rows; b++)
         for (int64_t u = 0; u < units; u += DRAWS) {
           uint16_t draws[DRAWS];
-          philox(draws, uint32_t(u / 8), uint32_t(b), uint32_t(t), uint32_t(site), uint64_t(seeds[r]));
+          philox(draws, uint32_t(u / 8), uint32_t(b), uint32_t(t), uint32_t(site),
+                 uint64_t(seeds[r]));
           for (int64_t i = 0; i < DRAWS && u + i < units; i++) *out++ = draws[i] >= thresholds[r];
         }
 }

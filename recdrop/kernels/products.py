@@ -11,7 +11,7 @@ def linear(v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if weight.dtype != v.dtype:
         v, weight = v.to(weight.dtype).to(v.dtype), weight.to(v.dtype)
-    if not _has_onednn(v):
+    if not _suits_onednn(v, weight):
         out = v @ weight.mT
         return out if bias is None else out + bias.unsqueeze(1)
     each = [
@@ -33,11 +33,12 @@ def _round(d: Tensor, v: Tensor, operands: torch.dtype) -> Tensor:
     return d.mT @ v
 
 
-def _has_onednn(v: Tensor) -> bool:
+def _suits_onednn(v: Tensor, weight: Tensor) -> bool:
     """torch.mm's float32 goes through MKL, which leaves AMD half idle; this op of torch's own, if
-    it is there, goes through oneDNN."""
-    usable = v.dtype is torch.float32 and v.device.type == "cpu" and v.numel() > 0
-    return usable and torch.backends.mkldnn.is_available() and _HAS_OP
+    it is there, goes through oneDNN. Shapes that do not match are left to torch.mm's message."""
+    fits = len(v) == len(weight) and v.shape[-1] == weight.shape[-1] and v.numel() > 0
+    usable = v.dtype is torch.float32 and v.device.type == "cpu"
+    return fits and usable and torch.backends.mkldnn.is_available() and _HAS_OP
 
 
 _HAS_OP = hasattr(torch.ops.mkldnn, "_linear_pointwise")

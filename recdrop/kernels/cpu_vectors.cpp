@@ -1,0 +1,186 @@
+// Included by cpu.cpp: vectors and their functions, operands of products, memory.
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <thread>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+namespace {
+
+// Vectors -----------------------------------------------------------------------------------------
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16, ROWS = 6;  // a tile of ROWS x 4 sums fills the registers
+#elif defined(__AVX__)
+constexpr int LANES = 8, ROWS = 3;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, ROWS = 6;
+#else
+constexpr int LANES = 4, ROWS = 2;
+#endif
+constexpr int WIDTH = 4 * LANES;  // columns of a panel
+constexpr int64_t DEPTH = 256;    // words of a panel that stay in cache while all rows meet them
+
+typedef float Vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t Int __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
+typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
+using Tile = Vec[ROWS][4];
+
+inline Vec all(float v) { return v - Vec{}; }
+
+// The first n lanes; others are 0 when loaded and left alone when stored. Parts of a vector go
+// through functions of their own, lest whole ones be kept in memory for their sake.
+__attribute__((noinline)) inline Vec load_part(const float* from, int64_t n) {
+  Vec v{};
+  std::memcpy(&v, from, n * sizeof(float));
+  return v;
+}
+
+__attribute__((noinline)) inline void store_part(void* to, Vec v, int64_t bytes) {
+  std::memcpy(to, &v, bytes);
+}
+
+inline Vec load(const float* from, int64_t n = LANES) {
+  if (n < LANES) return load_part(from, n);
+  Vec v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+inline void store(float* to, Vec v, int64_t n = LANES) {
+  if (n < LANES) return store_part(to, v, n * sizeof(float));
+  std::memcpy(to, &v, sizeof v);
+}
+
+// exp(x) - 1, exact to the last bits for small x, too; saturates where exp would overflow.
+inline Vec expm1(Vec x) {
+  Vec y = x * all(1.44269504f);
+  y = y > all(100.f) ? all(100.f) : y;  // a NaN passes both
+  y = y < all(-100.f) ? all(-100.f) : y;
+  const Vec shift = all(12582912.f);  // 1.5 * 2^23: adding it rounds to a whole number
+  const Vec n = (y + shift) - shift, r = y - n;
+  Vec p = all(1.535336188319500e-4f);  // 2^r - 1 = r p(r) for |r| <= 1/2 (Cephes, exp2f)
+  for (float c : {1.339887440266574e-3f, 9.618437357674640e-3f, 5.550332471162809e-2f,
+                  2.402264791363012e-1f, 6.931472028550421e-1f})
+    p = p * r + all(c);
+  const Bits power = ((Bits)__builtin_convertvector(n, Int) + 127u) << 23;  // 2^n
+  return (Vec)power * (p * r) + ((Vec)power - all(1.f));
+}
+
+inline Vec sigmoid(Vec x) { return all(1.f) / (all(2.f) + expm1(-x)); }
+
+template <bool RELU> inline Vec act(Vec x) {
+  if (RELU) return x < all(0.f) ? all(0.f) : x;
+  const Vec e = expm1(x + x);
+  return e / (e + all(2.f));  // tanh
+}
+
+template <bool RELU> inline Vec slope(Vec y) {  // act's derivative from its value
+  if (RELU) return y > all(0.f) ? all(1.f) : all(0.f);
+  return all(1.f) - y * y;
+}
+
+// Operands ----------------------------------------------------------------------------------------
+
+struct Single {
+  using Element = float;
+  using Word = float;
+  static constexpr int PER_WORD = 1;
+  static Element element(float v) { return v; }
+  static float widen(Element v) { return v; }
+  static Word word(Element v, Element) { return v; }
+  static void put(Element* to, Vec v, int64_t n) { store(to, v, n); }
+  static Vec dot(Vec sum, Word a, Vec b) { return sum + all(a) * b; }
+};
+
+struct Pair {
+  using Element = uint16_t;
+  using Word = uint32_t;
+  static constexpr int PER_WORD = 2;
+
+  static Bits round(Vec v) {  // to nearest, ties to even
+    const Bits u = (Bits)v, rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
+    return (Bits)(v == v ? (Int)rounded : Int{} + 0x7FC0);
+  }
+  static Element element(float v) {
+    uint32_t u;
+    std::memcpy(&u, &v, 4);
+    return v == v ? (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16 : 0x7FC0;
+  }
+  static Element element(Element v) { return v; }
+  static Word word(Element low, Element high) { return low | Word(high) << 16; }
+  static float widen(Element v) {
+    const uint32_t u = uint32_t(v) << 16;
+    float f;
+    std::memcpy(&f, &u, 4);
+    return f;
+  }
+  static void put(Element* to, Vec v, int64_t n) {
+    const Halves halves = __builtin_convertvector(round(v), Halves);
+    if (n == LANES) return void(std::memcpy(to, &halves, sizeof halves));
+    Vec part{};
+    std::memcpy(&part, &halves, sizeof halves);
+    store_part(to, part, n * sizeof(Element));
+  }
+  static Vec dot(Vec sum, Word a, Vec b) {  // sum + a_low b_low + a_high b_high
+    const Bits words = Bits{} + a;
+#ifdef __AVX512BF16__
+    return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)words, (__m512bh)b);
+#else
+    sum = sum + (Vec)(words << 16) * (Vec)((Bits)b << 16);
+    return sum + (Vec)(words & 0xFFFF0000u) * (Vec)((Bits)b & 0xFFFF0000u);
+#endif
+  }
+};
+
+template <class Op> constexpr int64_t words(int64_t elements) {
+  return (elements + Op::PER_WORD - 1) / Op::PER_WORD;
+}
+
+// Asks for huge pages: first touching fresh memory page by page would take a tenth of the time.
+inline void expect_use(void* start, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  const uintptr_t page = 4096, from = (reinterpret_cast<uintptr_t>(start) + page - 1) / page * page;
+  const uintptr_t to = (reinterpret_cast<uintptr_t>(start) + bytes) / page * page;
+  if (bytes >= size_t(1) << 21) madvise(reinterpret_cast<void*>(from), to - from, MADV_HUGEPAGE);
+#else
+  (void)start, (void)bytes;
+#endif
+}
+
+// Memory, uninitialised unless cleared; read through memcpy only, so its type is a mere unit.
+template <class T> class Buffer {
+ public:
+  explicit Buffer(int64_t count, bool clear = false) {
+    const size_t bytes = (std::max<size_t>(count * sizeof(T), 1) + 63) / 64 * 64;
+    memory_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
+    if (!memory_) throw std::bad_alloc();
+    expect_use(memory_.get(), bytes);
+    if (clear) std::memset(static_cast<void*>(memory_.get()), 0, bytes);
+  }
+  T* get() const { return memory_.get(); }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::unique_ptr<T, Free> memory_;
+};
+
+}  // namespace
