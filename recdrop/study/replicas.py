@@ -90,25 +90,33 @@ class Replicas:
         losses.sum().backward()
         with torch.no_grad():
             grads = {k: self.parameters[k].grad for k in self.trained}
-            norm = sum(g.flatten(1).square().sum(1) for g in grads.values()).sqrt()
+            norms = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in grads.values()]
+            norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)  # (R,)
             self.alive &= losses.isfinite() & norm.isfinite()
             scale = (self.clip / norm).clamp(max=1)
             self.updates += 1
+            everyone = bool(self.alive.all())
             for k in self.trained:
-                parameter = self.parameters[k]
+                parameter, grad = self.parameters[k], grads[k]
                 over = (-1, *[1] * (parameter.dim() - 1))
-                grad = torch.where(self.alive.view(over), grads[k] * scale.view(over), 0)
-                step = self._adam(k, grad) if self.optimiser == "adam" else grad
-                parameter -= torch.where(self.alive, self.lr, 0).view(over) * step
+                if not everyone:
+                    grad[~self.alive] = 0  # 0 times what is no number would be none either
+                    scale = torch.where(self.alive, scale, 0)
+                rate = torch.where(self.alive, self.lr, 0).view(over)
+                if self.optimiser == "adam":
+                    parameter.addcmul_(self._adam(k, grad.mul_(scale.view(over))), rate, value=-1)
+                else:
+                    parameter.addcmul_(grad, rate * scale.view(over), value=-1)
                 parameter.grad = None
 
     def _adam(self, name: str, grad: Tensor) -> Tensor:
         """Kingma and Ba (2015), Algorithm 1, without the learning rate."""
         first, second = self.moments[f"1 {name}"], self.moments[f"2 {name}"]
         first.lerp_(grad, 1 - BETAS[0])
-        second.lerp_(grad * grad, 1 - BETAS[1])
+        second.mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
         unbiased = [1 - beta**self.updates for beta in BETAS]
-        return (first / unbiased[0]) / ((second / unbiased[1]).sqrt() + EPSILON)
+        size = (second / unbiased[1]).sqrt_().add_(EPSILON)
+        return torch.div(first, size.mul_(unbiased[0]), out=size)
 
     def keep(self, which: list[int]) -> None:
         """Go on with these networks alone."""
