@@ -57,7 +57,7 @@ template <class Op, bool RELU> void forward(const Call& p, const Forward& v) {
   Buffer<Word> reads(p.R * 2 * B * KH, true);  // m_h * h of this step and the next, as operands
 
   in_parts(p, [&](const Part& part) {
-    const auto [r, b0, b1, u0, u1, barrier, members] = part;
+    const int64_t r = part.r, b0 = part.b0, b1 = part.b1, u0 = part.u0, u1 = part.u1;
     Factors update(p, part, UPDATE), hidden(p, part, HIDDEN), cell(p, part, CELL);
     Buffer<Tile> sums((b1 - b0 + ROWS - 1) / ROWS);
     Buffer<Word> inputs(Op::PER_WORD > 1 ? (b1 - b0) * KX : 0, true);  // x_t as operands
@@ -67,7 +67,7 @@ template <class Op, bool RELU> void forward(const Call& p, const Forward& v) {
     };
     int64_t rounds = 0;
     const auto meet = [&] {
-      if (barrier) barrier->wait(members, ++rounds);
+      if (part.barrier) part.barrier->wait(part.members, ++rounds);
     };
 
     for (int64_t b = b0; b < b1; b++)
@@ -160,7 +160,7 @@ void through_time(const Call& p, const Backward& v, typename Op::Element* da,
   const auto u = pack_transposed<Op>(p, v.w_hh, H);
 
   in_parts(p, [&](const Part& part) {
-    const auto [r, b0, b1, u0, u1, barrier, members] = part;
+    const int64_t r = part.r, b0 = part.b0, b1 = part.b1, u0 = part.u0, u1 = part.u1;
     Factors update(p, part, UPDATE), hidden(p, part, HIDDEN), cell(p, part, CELL);
     const int64_t tiles = (b1 - b0 + ROWS - 1) / ROWS;
     Buffer<Tile> sums(tiles);
@@ -220,7 +220,7 @@ void through_time(const Call& p, const Backward& v, typename Op::Element* da,
           const Vec seen = hidden.times(load(h_before + b * H + unit, n), b, unit);
           Op::put(read + (now + b) * H + unit, seen, n);
         }
-      if (barrier) barrier->wait(members, p.T - t);
+      if (part.barrier) part.barrier->wait(part.members, p.T - t);
     }
   });
 }

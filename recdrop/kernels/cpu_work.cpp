@@ -114,6 +114,7 @@ template <class F> void on_team(int64_t threads, F f) {
 #pragma omp parallel num_threads(int(threads))
   f(int64_t(omp_get_thread_num()), int64_t(omp_get_num_threads()));
 #else
+  (void)threads;
   f(0, 1);
 #endif
 }
