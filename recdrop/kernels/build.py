@@ -5,7 +5,6 @@ C++17 compiler will do, and neither ninja nor Python's own headers are needed. `
 ``CXXFLAGS`` are honoured.
 """
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -36,7 +35,7 @@ def build() -> Path:
     """
     try:
         return _build()
-    except OSError as error:
+    except (OSError, ImportError) as error:  # ImportError: Windows has no fcntl
         raise BuildError(str(error)) from error
 
 
@@ -53,6 +52,8 @@ def _build() -> Path:
     if made.exists():
         return made
     folder.mkdir(parents=True, exist_ok=True)
+    import fcntl
+
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the system lets go of it should this process die
         if not made.exists():
