@@ -129,7 +129,7 @@ def _network(
     """
     x, weight, bias, target = (None if v is None else v[r] for v in inputs)
     operand = torch.bfloat16 if bf16 else x.dtype
-    x, weight = x.to(operand), weight.to(operand)
+    x, weight = x.to(operand).contiguous(), weight.to(operand).contiguous()
     if upstream is not None:
         dx, dweight, dbias = (grad[r].zero_() for grad in grads)
     for rows in _chunks(len(x), len(weight)):

@@ -16,11 +16,17 @@ def linear(v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return out if bias is None else out + bias.unsqueeze(1)
     each = [
         torch.ops.mkldnn._linear_pointwise(
-            v[r], weight[r], None if bias is None else bias[r], "none", [], ""
+            _dense(v[r]), _dense(weight[r]), None if bias is None else bias[r], "none", [], ""
         )
         for r in range(len(v))
     ]
     return each[0].unsqueeze(0) if len(each) == 1 else torch.stack(each)
+
+
+def _dense(matrix: Tensor) -> Tensor:
+    """oneDNN is a hundred times slower on a matrix with gaps, as torch.vmap likes to leave them."""
+    whole = matrix.is_contiguous() or matrix.mT.is_contiguous()
+    return matrix if whole else matrix.contiguous()
 
 
 def outer(d: Tensor, v: Tensor, operands: torch.dtype) -> Tensor:
