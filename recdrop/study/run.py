@@ -49,9 +49,18 @@ def word_lm(p: Parameters, cell: str = "lstm") -> list[dict]:
     return _on_corpus(lambda profile: WordLanguageModel(profile, p.data_dir, cell), p)
 
 
-def char_lm(p: Parameters, cell: str = "lstm") -> list[dict]:
-    """Table 3's networks, on the same text and under the same terms as :func:`word_lm`."""
-    return _on_corpus(lambda profile: CharacterLanguageModel(profile, p.data_dir, cell), p)
+def char_lm(p: Parameters, cell: str = "lstm", epochs: int | None = None) -> list[dict]:
+    """Table 3's networks, on the same text and under the same terms as :func:`word_lm`.
+
+    ``epochs`` are fewer than the profile's where given.
+    """
+
+    def task(profile: str) -> CharacterLanguageModel:
+        made = CharacterLanguageModel(profile, p.data_dir, cell)
+        made.settings |= {"epochs": min(epochs or made.settings["epochs"], made.settings["epochs"])}
+        return made
+
+    return _on_corpus(task, p)
 
 
 def ner(p: Parameters) -> list[dict]:
