@@ -82,8 +82,10 @@ def kept(
         torch.tensor(site_word, device=seeds.device),
     )
     words = philox4x32(counter, _key(seeds.view(-1, 1, 1, 1)))
-    words = torch.stack(words, -1).to(torch.int32)  # int16 cannot hold 65535: all less by 32768
-    draws = (words ^ -0x7FFF8000).view(torch.int16).flatten(-2)  # (R, steps, rows, units)
+    words = torch.stack(words, -1).to(torch.int32)
+    words ^= -0x7FFF8000  # int16 cannot hold 65535: all less by 32768
+    halves = words.to(torch.int16), (words >> 16).to(torch.int16)
+    draws = torch.stack(halves, -1).flatten(-3)  # (R, steps, rows, units)
     if isinstance(threshold, Tensor):
         threshold = threshold.view(-1, 1, 1, 1)
     return draws[..., :units] >= threshold - 32768
