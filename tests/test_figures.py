@@ -33,9 +33,9 @@ VALUES = {"semeniuta": (0.9, 1.0), "gal": (0.8, 0.9, 1.0), "moon": (0.1, 0.3)}
 
 
 def write(folder, scheme, seed, test, *, per="sequence", scaling="paper", protocol="quick",
-          length=15) -> None:  # fmt: skip
+          **settings) -> None:  # fmt: skip
     c = Condition("temporal_order", scheme, 0.5, per, seed=seed, scaling=scaling,
-                  settings={"protocol": protocol, "length": length})  # fmt: skip
+                  settings={"protocol": protocol, "length": 15} | settings)  # fmt: skip
     last = None if test is None else {"train": 1.0, "test": test}
     status = "diverged" if test is None else "finished"
     results.write(folder, c, status=status, curve=[], final={"last": last, "best": None})
@@ -61,8 +61,15 @@ def test_the_effects_bars_are_means_and_its_dots_the_seeds(folder):
 
 def test_the_effect_is_drawn_from_the_quick_protocol_alone(folder):
     before = [bar.get_height() for bar in figures.effect(folder).axes[0].patches]
-    for other in ({"per": "step"}, {"scaling": "inverted"}, {"protocol": "smoke"}, {"length": 30}):
-        write(folder, "gal", 9, 0.0, **other)
+    others = {
+        "per": "step",
+        "scaling": "inverted",
+        "protocol": "smoke",
+        "length": 30,
+        "cell": "gru",
+    }
+    for name, value in others.items():
+        write(folder, "gal", 9, 0.0, **{name: value})
     assert [bar.get_height() for bar in figures.effect(folder).axes[0].patches] == before
 
 

@@ -214,6 +214,28 @@ def test_the_notebooks_other_variables_are_its_own():
     read(model="anything", rate="a variable of the notebook's", np=None)
 
 
+def test_what_a_notebook_imports_is_no_parameter_of_it():
+    """Chapter 1 imports a module `cells`, which is a parameter elsewhere."""
+    own = 'profile = "quick"\nrates = [0.25]'
+    p = injected({"rates": [0.5]}, In=["", own, "# Parameters\nrates = [0.5]"], cells=parameters)
+    assert p.cells == parameters.OPTIONAL["cells"]
+    own += '\ncells = ["gru"]'
+    assert injected({"rates": [0.5]}, In=["", own], cells=["gru"]).cells == ["gru"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("at_once", 0, "give 1 or more, or None"), ("at_once", "two", "not a whole number"),
+        ("cells", ["lstn"], "choose from"), ("vectors", 3, "not a string"),
+    ],
+)  # fmt: skip
+def test_parameters_of_some_notebooks_are_checked_too(name, value, remedy):
+    with pytest.raises(ParameterError, match=f"{name}=.*{remedy}"):
+        read(**{name: value})
+    assert read(at_once=2, vectors="a.bin", cells="rnn").at_once == 2
+
+
 def test_a_refusal_is_a_value_error():
     assert issubclass(ParameterError, ValueError)
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_tables_are_those_of_the_manifests(number: int):
     rows = [row for row in tables.table(number, ROOT / "book/results") if row["n"]]
     marker = f"<!-- made by: recdrop results --table {number} -->\n"

@@ -88,6 +88,8 @@ give for example rates=[0.25]
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"the parameters are {known}"
             raise ParameterError(f"unknown parameter {name!r}; {hint}")
+    # Elsewhere a name such as `cells` may be anything that the notebook has imported.
+    namespace = namespace | {k: v for k, v in OPTIONAL.items() if own and k not in own}
     namespace = OPTIONAL | namespace
     values = {name: _list(name, kind, namespace[name]) for name, kind in LISTS.items()}
     values |= {name: _scalar(name, kind, namespace[name]) for name, kind in SCALARS.items()}
