@@ -201,16 +201,20 @@ def effect(results_dir: str | os.PathLike = "book/results") -> Figure:
 
 
 def learning_curves(manifests: list[dict], keys: tuple[str, ...], ylabel: str) -> Figure:
-    """One panel for each measure, one line for each network, over epochs."""
+    """One panel for each measure, one line for each network, over epochs.
+
+    Colour is the scheme, dashes are masks per step, dots forward dropout.
+    """
     figure, axes = _figure(1, len(keys), 4.7 * len(keys), 3.2, sharey=True)
     for ax, key in zip(axes[0], keys, strict=True):
         for m in manifests:
             c = m["condition"]
             label = f"{c['scheme']} {c['rate']:g}, per {c['per']}" if c["rate"] else "none"
+            label += ", forward" if c["forward"] else ""
             ax.plot(
                 [e["epoch"] for e in m["curve"]], [e[key] for e in m["curve"]],
                 color=COLOURS[c["scheme"]], linestyle="-" if c["per"] != "step" else "--",
-                label=label,
+                marker="o" if c["forward"] else "", markersize=3, label=label,
             )  # fmt: skip
         ax.set(title=key, xlabel="epoch")
     axes[0, 0].set_ylabel(ylabel)

@@ -112,7 +112,8 @@ def seeding(seed: Tensor | int) -> Iterator[None]:
     """Inside, modules derive their seeds from ``seed`` and not from torch's default generator.
 
     This is how a table of networks gives each replica masks of its own: ``seed``, () int64, may
-    be the batched tensor of a ``torch.vmap``.
+    be the batched tensor of a ``torch.vmap``. It holds for the whole process, so threads that
+    compute at the same time must not use it.
     """
     _surrounding.append(_Seeding(seed))
     try:

@@ -1,13 +1,15 @@
 """The character language model: bits, learning rate, and other cells than the paper's."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from recdrop import GRU, LSTM, RNN, RecurrentDropout
-from recdrop.study import results, tables
+from recdrop.study import results, run, tables
 from recdrop.study.conditions import grid
+from recdrop.study.parameters import Parameters
 from recdrop.study.replicas import Replicas
 from recdrop.study.training import train
 from recdrop.tasks.cells import CELLS, named
@@ -87,7 +89,32 @@ def test_a_table_of_characters_trains(tmp_path):
     assert row["valid"] == manifests[1]["final"]["best"]["valid"]
 
 
+def parameters(results_dir, **other) -> Parameters:
+    values = dict(
+        profile="smoke", schemes=["gal"], rates=[0.5], samplings=["step"], forward=[False],
+        seeds=[0], device="cpu", data_dir=None, results_dir=str(results_dir), fresh=False,
+        lengths=[15], cells=[], vectors=None, at_once=None,
+    )  # fmt: skip
+    return Parameters(**values | other)
+
+
+def test_fewer_epochs_are_another_protocol(tmp_path):
+    """Else a shortened run would stand in a cell of the full one."""
+    (short,) = run.char_lm(parameters(tmp_path), epochs=1)
+    (whole,) = run.char_lm(parameters(tmp_path), epochs=99)
+    assert (short["protocol"], len(short["curve"])) == ("reduced", 1)
+    assert (whole["protocol"], len(whole["curve"])) == ("smoke", 2)
+    assert [r["protocol"] for r in tables.table(3, tmp_path) if r["n"]] == ["reduced", "smoke"]
+
+
 # other cells
+
+
+def test_a_vanilla_rnn_keeps_the_rate_0_and_says_where_nothing_is_left(tmp_path):
+    p = parameters(tmp_path, schemes=["moon", "semeniuta"], rates=[0.0, 0.5])
+    assert [m["condition"]["scheme"] for m in run.char_lm(p, "rnn")] == ["none"]
+    with pytest.raises(ValueError, match=r"schemes=\['moon'\] with rates=\[0.5\]"):
+        run.char_lm(replace(p, schemes=["moon"], rates=[0.5]), "rnn")
 
 
 @pytest.mark.parametrize(("cell", "layer"), [("lstm", LSTM), ("gru", GRU), ("rnn", RNN)])

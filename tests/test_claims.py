@@ -7,6 +7,7 @@ from recdrop.study.claims import CLAIMS, Comparison, Finding, compare
 from recdrop.study.conditions import Condition
 
 OWN, GAL, NONE = ({"scheme": s} for s in ("semeniuta", "gal", "none"))
+BETTER, NO_BETTER, AT_LEAST, ALIKE = claims.RELATIONS
 
 
 def network(scheme, rate, test, seed=0, per="step", forward=False, valid=None) -> dict:
@@ -42,7 +43,7 @@ def test_the_interval_is_over_seeds_that_both_sides_have():
     found = compare(Comparison(OWN, GAL), networks, True)
     assert (found.gain, found.seeds) == (2.0, 3)
     assert found.interval == pytest.approx(2.484, abs=1e-3)
-    assert found.verdict(alike=False) == "open", "the interval holds 0"
+    assert found.verdict(BETTER, 1.0) == "open", "the interval holds 0"
 
 
 def test_the_network_without_dropout_stands_against_each_rate():
@@ -57,19 +58,32 @@ def test_the_network_without_dropout_stands_against_each_rate():
 def test_what_was_not_run_is_open(networks):
     found = compare(Comparison(OWN, GAL), networks, True)
     assert found.gain is None
-    assert found.verdict(False) == found.verdict(True) == "open"
+    assert all(found.verdict(relation, 1.0) == "open" for relation in claims.RELATIONS)
 
 
 @pytest.mark.parametrize(
-    ("gain", "interval", "alike", "verdict"),
+    ("gain", "interval", "relation", "verdict"),
     [
-        (2, 1, False, "holds"), (-2, 1, False, "fails"), (2, 3, False, "open"),
-        (2, None, False, "open"), (0.2, 0.5, True, "holds"), (0.2, 0.9, True, "open"),
-        (5, 1, True, "fails"), (-5, 1, True, "fails"),
+        (2, 1, BETTER, "holds"), (-2, 1, BETTER, "fails"), (2, 3, BETTER, "open"),
+        (2, None, BETTER, "open"), (0, 0, BETTER, "open"),
+        (0.2, 0.5, ALIKE, "holds"), (0.2, 0.9, ALIKE, "open"),
+        (5, 1, ALIKE, "fails"), (-5, 1, ALIKE, "fails"),
+        (0, 0, AT_LEAST, "holds"), (-0.2, 0.5, AT_LEAST, "holds"), (9, 1, AT_LEAST, "holds"),
+        (-9, 1, AT_LEAST, "fails"), (-1, 0.5, AT_LEAST, "open"),
+        (0, 0, NO_BETTER, "holds"), (-9, 1, NO_BETTER, "holds"), (9, 1, NO_BETTER, "fails"),
+        (1, 0.5, NO_BETTER, "open"),
     ],
 )  # fmt: skip
-def test_verdicts(gain, interval, alike, verdict):
-    assert Finding(gain, interval, 3, 1, 1, scale=100).verdict(alike) == verdict
+def test_verdicts(gain, interval, relation, verdict):
+    assert Finding(gain, interval, 3, 1, 1).verdict(relation, margin=1.0) == verdict
+
+
+def test_a_stray_run_hides_no_finding():
+    networks = [network("gal", 0.5, 100, seed) for seed in range(3)]
+    networks += [network("semeniuta", 0.5, 99, seed) for seed in range(3)]
+    networks += [network("semeniuta", 0.25, 1, seed=7)]
+    found = compare(Comparison(OWN, GAL), networks, True)
+    assert (found.gain, found.seeds) == (1, 3)
 
 
 def test_the_papers_figures_have_each_setting_once():

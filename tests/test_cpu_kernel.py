@@ -409,6 +409,11 @@ def test_processes_that_come_at_once_compile_once(tmp_path: Path):
     assert "compil" not in later.stderr, "and never again"
     orphan = in_process("import recdrop; print(recdrop.backend())", tmp_path, CXX="none-such")
     assert orphan.stdout.startswith("cpu: "), "a kernel built ahead needs no compiler"
+    (library,) = tmp_path.rglob("*.so")
+    library.write_bytes(library.read_bytes()[:1000])  # to load it would end the process
+    mended = in_process("import recdrop; print(recdrop.backend())", tmp_path)
+    assert mended.stdout.startswith("cpu: "), mended.stderr
+    assert "compiled in" in mended.stderr
 
 
 def test_a_build_that_was_interrupted_leaves_nothing_to_load(tmp_path, monkeypatch):

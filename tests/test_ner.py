@@ -267,6 +267,8 @@ def test_vectors_trained_here_are_another_protocol(tmp_path):
     assert given.settings["protocol"] == "paper"
     assert given.settings["vectors"] == "news.bin"
     assert NamedEntities("quick").settings["protocol"] == "quick"
+    given = NamedEntities("quick", vectors=tmp_path / "news.bin")
+    assert given.settings["protocol"] == "quick-given-vectors"
 
 
 def test_vectors_of_the_users_are_read(tmp_path):

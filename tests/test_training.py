@@ -308,7 +308,7 @@ def test_a_fresh_run_that_died_does_not_mix_old_and_new(tmp_path, monkeypatch, u
     assert_tidy(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", "half"])
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", "half", "one bit"])
 def test_a_damaged_checkpoint_is_named(damage, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         die_at(patched, 5)
@@ -316,7 +316,12 @@ def test_a_damaged_checkpoint_is_named(damage, tmp_path, monkeypatch):
             run(tmp_path)
     (checkpoint,) = (tmp_path / "checkpoints").glob("*.pt")
     whole = checkpoint.read_bytes()
-    checkpoint.write_bytes(whole[: len(whole) // 2] if damage == "half" else damage)
+    middle = len(whole) // 2
+    if damage == "half":
+        damage = whole[:middle]
+    elif damage == "one bit":
+        damage = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    checkpoint.write_bytes(damage)
     with pytest.raises(
         ValueError, match=rf"(?s){re.escape(str(checkpoint))}.*(remove|delete|move)"
     ):
@@ -328,6 +333,7 @@ def test_a_damaged_checkpoint_is_named(damage, tmp_path, monkeypatch):
 
 def child(folder: str, how: str) -> None:
     """What the processes below run."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     torch.set_num_threads(1)
     task = Order(pause=(folder, 3) if how == "pause" else None)
     if how == "die":

@@ -113,6 +113,13 @@ def test_an_unknown_format_is_refused(tmp_path, name):
         word2vec.load(tmp_path / name)
 
 
+def test_numbers_that_are_none_are_refused(tmp_path):
+    """Else every network would diverge without a word on why."""
+    (tmp_path / "bad.txt").write_text("2 2\nthe 1 nan\ndog 1 2\n")
+    with pytest.raises(ValueError, match=r"bad\.txt holds numbers that are not finite"):
+        word2vec.load(tmp_path / "bad.txt")
+
+
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.bin"):
         word2vec.load(tmp_path / "nowhere.bin")

@@ -8,17 +8,19 @@ Over TCP, papermill's own default, parallel runs can collide on a port, and each
 import sys
 
 import papermill
+import yaml
 from traitlets.config import Config
 
 
 def main(source: str, target: str, *parameters: str) -> int:
     """Run ``source`` into ``target``; 0 if it succeeded, 1 if a cell failed, 130 on Ctrl-C."""
+    pairs = [parameter.split("=", 1) for parameter in parameters]
     transport = "tcp" if sys.platform == "win32" else "ipc"
     try:
         papermill.execute_notebook(
             source,
             target,
-            dict(parameter.split("=", 1) for parameter in parameters),
+            {name: yaml.safe_load(value) for name, value in pairs},
             kernel_name="python3",
             progress_bar=False,
             stderr_file=sys.stderr,
@@ -26,7 +28,7 @@ def main(source: str, target: str, *parameters: str) -> int:
         )
     except (papermill.PapermillExecutionError, KeyboardInterrupt) as error:
         if getattr(error, "ename", "KeyboardInterrupt") == "KeyboardInterrupt":
-            message = "interrupted; the same command goes on from the last finished epoch"
+            message = "interrupted; the same command goes on from the last checkpoint"
             print(f"\n{source}: {message}.", file=sys.stderr)
             return 130
         print(

@@ -197,9 +197,12 @@ def _read(path: Path, binary: bool | None, name: str) -> Vectors:
             keyed = keyed_vectors.load_word2vec_format(str(path), binary=binary)
         words, matrix = keyed.index_to_key, np.asarray(keyed.vectors, np.float32)
     except Exception as error:  # a pickle of something else can raise anything
+        reason = str(error) or type(error).__name__
         raise ValueError(
-            f"{path} holds no word vectors in the format of its name: {error}"
+            f"{path} holds no word vectors in the format of its name: {reason}"
         ) from error
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{path} holds numbers that are not finite; take them out of the file")
     return Vectors(f"{name}, {len(words):,} words", False, words, matrix)
 
 

@@ -43,22 +43,34 @@ def _build() -> Path:
     compiler = _compiler()
     folder = _cache() / _fingerprint()
     if compiler is None:
-        ready = sorted(folder.glob("cpu-*.so"))
+        ready = [made for made in sorted(folder.glob("cpu-*.so")) if _is_whole(made)]
         if not ready:
             raise BuildError("no C++ compiler was found (c++, g++ or clang++, or the CXX variable)")
         return ready[0]
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True).stdout
     made = folder / f"cpu-{_digest(*compiler, version, os.environ.get('CXXFLAGS', ''))}.so"
-    if made.exists():
+    if _is_whole(made):
         return made
     folder.mkdir(parents=True, exist_ok=True)
     import fcntl
 
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the system lets go of it should this process die
-        if not made.exists():
+        if not _is_whole(made):
             _compile(compiler, made)
     return made
+
+
+def _is_whole(made: Path) -> bool:
+    """Whether the library is there, to the byte: to load half a one ends the process."""
+    try:
+        return made.with_suffix(".sha256").read_text() == _content(made)
+    except OSError:
+        return False
+
+
+def _content(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _compile(compiler: list[str], made: Path) -> None:
@@ -74,7 +86,9 @@ def _compile(compiler: list[str], made: Path) -> None:
             command = [*compiler, *own, *_STANDARD, *extra, str(MAIN), "-o", str(out)]
             run = subprocess.run(command, capture_output=True, text=True)
             if run.returncode == 0:
+                content = _content(out)
                 os.replace(out, made)  # whole or not at all
+                made.with_suffix(".sha256").write_text(content)
                 took = time.monotonic() - start
                 print(f"recdrop: compiled in {took:.0f} s, kept in {made}", file=sys.stderr)
                 return

@@ -4,7 +4,7 @@ A comparison sets the networks on its left against those on its right. Each side
 its best setting, the one with the best mean validation figure, as whoever tunes a rate would choose
 it; the gain is the difference of the two settings' test figures, seed by seed. How far it depends
 on that choice is told by the pairs: networks that differ in nothing but what is compared. The
-paper's printed figures pass through the same comparisons, with one seed.
+paper's printed figures pass through the same comparisons; they come without an interval.
 """
 
 import os
@@ -14,8 +14,8 @@ from statistics import mean
 from recdrop.study import paper, results, tables
 
 SETTING = ("scheme", "rate", "per", "forward")
-ALIKE = 0.01
-"""Networks count as alike where they differ by less than this share."""
+MARGINS = {2: 1.0, 3: 0.01, 4: 0.1}
+"""By table, in its unit: networks that differ by less count as alike."""
 
 NONE = {"scheme": "none"}
 OWN, GAL, MOON = ({"scheme": s} for s in ("semeniuta", "gal", "moon"))
@@ -23,22 +23,24 @@ PLAIN, FORWARD = {"forward": False}, {"forward": True}
 STEP, SEQUENCE = {"per": "step"}, {"per": "sequence"}
 
 
+RELATIONS = ("better than", "no better than", "at least as good as", "as good as")
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """``left`` is better than ``right``, or, with ``alike``, neither is."""
+    """``left`` is ``better than`` ``right``, or another of RELATIONS."""
 
     left: dict
     right: dict
-    alike: bool = False
+    relation: str = "better than"
 
     def __str__(self) -> str:
-        relation = "as good as" if self.alike else "better than"
-        return f"{_words(self.left)} {relation} {_words(self.right)}"
+        return f"{_words(self.left)} {self.relation} {_words(self.right)}"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, by PAPER's order; true where all its comparisons hold."""
+    """A claim of the paper; it holds where all its comparisons do."""
 
     number: int
     table: int
@@ -58,7 +60,7 @@ CLAIMS = (
           (*_better(MOON | STEP | PLAIN, MOON | SEQUENCE | PLAIN),
            *_better(MOON | STEP | FORWARD, MOON | SEQUENCE | FORWARD))),
     Claim(4, 2, "The own scheme: step and sequence alike",
-          (Comparison(OWN | STEP, OWN | SEQUENCE, alike=True),)),
+          (Comparison(OWN | STEP, OWN | SEQUENCE, "as good as"),)),
     Claim(5, 2, "Forward dropout alone beats any recurrent dropout alone",
           _better(NONE | FORWARD, OWN | PLAIN, GAL | PLAIN, MOON | PLAIN)),
     Claim(6, 2, "Own and Gal both help on top of forward dropout, own more",
@@ -71,16 +73,18 @@ CLAIMS = (
            *_better(NONE | FORWARD, MOON | FORWARD))),
     Claim(9, 3, "Best of all: own, 0.25 per step without forward dropout",
           _better(OWN | STEP | PLAIN | {"rate": 0.25}, GAL, MOON, NONE, OWN | FORWARD)),
-    Claim(10, 4, "Forward dropout helps far more than recurrent dropout",
+    Claim(10, 4, "Forward dropout helps (far) more than recurrent dropout",
           _better(NONE | FORWARD, OWN | PLAIN, GAL | PLAIN, MOON | PLAIN)),
     Claim(11, 4, "Own and Gal alike, both above Moon",
-          (Comparison(OWN, GAL, alike=True), *_better(OWN, MOON), *_better(GAL, MOON))),
+          (Comparison(OWN, GAL, "as good as"), *_better(OWN, MOON), *_better(GAL, MOON))),
     Claim(12, 4, "All three above no recurrent dropout",
           (*_better(OWN, NONE), *_better(GAL, NONE), *_better(MOON, NONE))),
     *(Claim(13, table, "The own scheme: per step at least as good as per sequence",
-            _better(OWN | STEP, OWN | SEQUENCE)) for table in (2, 3, 4)),
+            (Comparison(OWN | STEP, OWN | SEQUENCE, "at least as good as"),))
+      for table in (2, 3, 4)),
     *(Claim(14, table, "Moon's helps without forward dropout, no longer with it",
-            (*_better(MOON | PLAIN, NONE | PLAIN), *_better(NONE | FORWARD, MOON | FORWARD)))
+            (*_better(MOON | PLAIN, NONE | PLAIN),
+             Comparison(MOON | FORWARD, NONE | FORWARD, "no better than")))
       for table in (2, 3, 4)),
 )  # fmt: skip
 
@@ -89,8 +93,8 @@ CLAIMS = (
 class Finding:
     """How much better left was, in the table's unit; positive where the claim is right.
 
-    ``gain`` and its 95 % ``interval`` are over ``seeds``; ``held`` of ``pairs`` agree; ``scale`` is
-    the right side's figure. None where a side has not been run.
+    ``gain`` and its 95 % ``interval`` are over ``seeds``; of ``pairs``, left is better in ``held``.
+    None where a side has not been run.
     """
 
     gain: float | None = None
@@ -98,18 +102,22 @@ class Finding:
     seeds: int = 0
     held: int = 0
     pairs: int = 0
-    scale: float = 0.0
 
-    def verdict(self, alike: bool) -> str:
-        """``holds``, ``fails`` or ``open``, at the 95 % level."""
+    def verdict(self, relation: str, margin: float) -> str:
+        """``holds``, ``fails`` or ``open``, at the 95 % level.
+
+        ``margin`` is how far networks may lie apart and still count as alike.
+        """
         if self.gain is None or self.interval is None:
             return "open"
         low, high = self.gain - self.interval, self.gain + self.interval
-        if alike:
-            margin = ALIKE * self.scale
-            within, beyond = -margin < low and high < margin, low > margin or high < -margin
-            return "holds" if within else "fails" if beyond else "open"
-        return "holds" if low > 0 else "fails" if high < 0 else "open"
+        holds, fails = {
+            "better than": (low > 0, high < 0),
+            "no better than": (high < margin, low > margin),
+            "at least as good as": (low > -margin, high < -margin),
+            "as good as": (-margin < low and high < margin, low > margin or high < -margin),
+        }[relation]
+        return "holds" if holds else "fails" if fails else "open"
 
 
 def compare(comparison: Comparison, networks: list[dict], lower_is_better: bool) -> Finding:
@@ -143,16 +151,16 @@ def compare(comparison: Comparison, networks: list[dict], lower_is_better: bool)
         for other, b in right.items()
         if all(key[i] == other[i] for i in free)
     ]
-    scale = _mean(best_right)
-    return Finding(mean(gains), tables.interval(gains), len(seeds), sum(pairs), len(pairs), scale)
+    return Finding(mean(gains), tables.interval(gains), len(seeds), sum(pairs), len(pairs))
 
 
 def _by_setting(networks: list[dict]) -> dict[tuple, dict[int, dict]]:
-    """Networks by setting, then by seed."""
+    """Networks by setting, then by seed; settings with fewer seeds than others are left out."""
     found: dict[tuple, dict[int, dict]] = {}
     for n in networks:
         found.setdefault(tuple(n[key] for key in SETTING), {})[n["seed"]] = n
-    return found
+    most = max(map(len, found.values()), default=0)
+    return {setting: seeds for setting, seeds in found.items() if len(seeds) == most}
 
 
 def _mean(seeds: dict[int, dict]) -> float:
@@ -173,7 +181,7 @@ def ours(table: int, results_dir: str | os.PathLike, protocol: str) -> list[dict
 
 
 def papers(table: int) -> list[dict]:
-    """The same from the paper's printed figures, which are those of one seed."""
+    """The same from the paper's printed figures, as if of one seed."""
     found = {}
     for row in paper.table(table):
         setting = {k: row[k] for k in SETTING}
@@ -196,7 +204,11 @@ def markdown(table: int, results_dir: str | os.PathLike, protocol: str) -> str:
             if here.gain is not None:
                 spread = "" if here.interval is None else f" ± {here.interval:.{digits}f}"
                 found = f"{here.gain:+.{digits}f}{spread} ({here.seeds})"
-            verdict = here.verdict(comparison.alike) if protocol in tables.COMPARABLE else "open"
+            verdict = (
+                here.verdict(comparison.relation, MARGINS[table])
+                if protocol in tables.COMPARABLE
+                else "open"
+            )
             head = [str(claim.number), claim.text] if n == 0 else ["", ""]
             rows.append([*head, str(comparison), told, found, verdict])
     header = ["", "claim", "comparison", "gain in the paper", f"gain here, {protocol}", "verdict"]

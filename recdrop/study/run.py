@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from recdrop.data.download import CorpusMissing
 from recdrop.study.conditions import Condition, grid
-from recdrop.study.parameters import Parameters
+from recdrop.study.parameters import ParameterError, Parameters
 from recdrop.study.training import train
 from recdrop.tasks.char_lm import CharacterLanguageModel
 from recdrop.tasks.ner import NamedEntities
@@ -52,12 +52,13 @@ def word_lm(p: Parameters, cell: str = "lstm") -> list[dict]:
 def char_lm(p: Parameters, cell: str = "lstm", epochs: int | None = None) -> list[dict]:
     """Table 3's networks, on the same text and under the same terms as :func:`word_lm`.
 
-    ``epochs`` are fewer than the profile's where given.
+    ``epochs`` are fewer than the profile's where given, and the protocol is then ``reduced``.
     """
 
     def task(profile: str) -> CharacterLanguageModel:
         made = CharacterLanguageModel(profile, p.data_dir, cell)
-        made.settings |= {"epochs": min(epochs or made.settings["epochs"], made.settings["epochs"])}
+        if epochs is not None and epochs < made.settings["epochs"]:
+            made.settings |= {"epochs": epochs, "protocol": "reduced"}
         return made
 
     return _on_corpus(task, p)
@@ -85,14 +86,17 @@ def _on_corpus(make: Callable, p: Parameters) -> list[dict]:
 
 
 def _train(task, conditions: list[Condition], p: Parameters) -> list[dict]:
+    if not conditions:
+        raise ParameterError(
+            f"schemes={p.schemes} with rates={p.rates}: none of them exists for this network; a "
+            'vanilla RNN has "none" and "gal", or the rate 0'
+        )
     return train(task, conditions, p.results_dir, p.fresh, at_once=p.at_once)
 
 
 def _grid(task, p: Parameters) -> list[Condition]:
-    schemes = [s for s in p.schemes if _has(task, s)]
-    return grid(task.name, task.settings, schemes, p.rates, p.samplings, p.forward, p.seeds)
-
-
-def _has(task, scheme: str) -> bool:
-    """A vanilla RNN has a hidden state alone, to which Gal's scheme (there Eq. 2) applies."""
-    return task.settings.get("cell") != "rnn" or scheme in ("none", "gal")
+    found = grid(task.name, task.settings, p.schemes, p.rates, p.samplings, p.forward, p.seeds)
+    if task.settings.get("cell") == "rnn":
+        # It has a hidden state alone, to which Gal's scheme (there Eq. 2) applies.
+        found = [c for c in found if c.scheme in ("none", "gal")]
+    return found

@@ -89,7 +89,7 @@ def _row(condition: dict, protocol: str, manifests: list[dict]) -> dict:
         names = sorted(m["name"] for m in mine)
         raise ValueError(
             f"one cell of table {condition['table']} has results of protocol {protocol!r} with "
-            f"different settings: {names}; move those of the older recipe away"
+            f"different settings: {names}; move those that are not meant to another folder"
         )
     diverged = sum(m["status"] == "diverged" for m in mine)
     mine = [m for m in mine if m["status"] == "finished"]

@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +94,9 @@ def _interrupted(
 
 def _load(path: Path) -> dict:
     try:
+        with zipfile.ZipFile(path) as parts:  # as which torch saves; each part with a checksum
+            if broken := parts.testzip():
+                raise ValueError(f"checksum of {broken}")
         return torch.load(path, weights_only=True)
     except Exception as error:  # torch raises what unpickling and its file format raise
         raise ValueError(

@@ -116,8 +116,9 @@ class NamedEntities:
     Args:
         profile: a key of PROFILES.
         data_dir: folder of the corpora.
-        vectors: file of word2vec vectors; vectors trained on the training text where None, and the
-            protocol is then ``paper-own-vectors`` in place of ``paper``.
+        vectors: file of word2vec vectors; vectors trained on the training text where None. Figures
+            with the one and with the other are of different protocols: ``paper`` and
+            ``paper-own-vectors``, ``quick-given-vectors`` and ``quick``.
         cell: "lstm", "gru" or "rnn".
     """
 
@@ -135,6 +136,8 @@ class NamedEntities:
         settings = PROFILES[profile] | {"vectors": "own"} | named(cell)
         if vectors:
             settings["vectors"] = os.path.basename(vectors)
+            if profile != "paper":
+                settings["protocol"] += "-given-vectors"
         elif profile == "paper":
             settings["protocol"] = "paper-own-vectors"
         self.settings, self.data_dir, self.path = settings, data_dir, vectors
