@@ -219,6 +219,7 @@ def test_what_a_notebook_imports_is_no_parameter_of_it():
     own = 'profile = "quick"\nrates = [0.25]'
     p = injected({"rates": [0.5]}, In=["", own, "# Parameters\nrates = [0.5]"], cells=parameters)
     assert p.cells == parameters.OPTIONAL["cells"]
+    assert read(cells=parameters).cells == parameters.OPTIONAL["cells"], "a kernel without history"
     own += '\ncells = ["gru"]'
     assert injected({"rates": [0.5]}, In=["", own], cells=["gru"]).cells == ["gru"]
 

@@ -5,6 +5,7 @@ import difflib
 import json
 import os
 from dataclasses import dataclass
+from inspect import ismodule
 from typing import Any
 
 from recdrop.dropout import SAMPLINGS, threshold
@@ -88,9 +89,9 @@ give for example rates=[0.25]
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"the parameters are {known}"
             raise ParameterError(f"unknown parameter {name!r}; {hint}")
-    # Elsewhere a name such as `cells` may be anything that the notebook has imported.
-    namespace = namespace | {k: v for k, v in OPTIONAL.items() if own and k not in own}
-    namespace = OPTIONAL | namespace
+    # Elsewhere a name such as `cells` may be something that the notebook has imported.
+    foreign = {k for k in OPTIONAL if own and k not in own or ismodule(namespace.get(k))}
+    namespace = OPTIONAL | {k: v for k, v in namespace.items() if k not in foreign}
     values = {name: _list(name, kind, namespace[name]) for name, kind in LISTS.items()}
     values |= {name: _scalar(name, kind, namespace[name]) for name, kind in SCALARS.items()}
     for name, choices in CHOICES.items():
