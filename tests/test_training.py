@@ -225,9 +225,9 @@ def die_at(monkeypatch, n: int) -> None:
 
 
 # Epochs 1, 3 and 4 write a checkpoint; 2 Moon's weights, manifest and a checkpoint; 5 the other
-# two's weights and manifests and a checkpoint.
-WRITES = 1 + 3 + 1 + 1 + 5
-FINISHED_EPOCHS = [0, 1, 1, 1, 2, 3, 4, 4, 4, 4, 5]  # before each write
+# two's weights and manifests and a checkpoint. For a checkpoint the one before it is moved away.
+WRITES = 2 + 4 + 2 + 2 + 6
+FINISHED_EPOCHS = [0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5]  # before each write
 
 
 @pytest.mark.parametrize("n", range(1, WRITES + 1))
@@ -247,7 +247,7 @@ def test_a_run_that_died_at_any_write_goes_on_to_the_same_bits(
 def test_a_resumed_run_says_how_many_networks_its_table_had(tmp_path, monkeypatch):
     """Wall time means little without it."""
     with monkeypatch.context() as patched:
-        die_at(patched, 6)  # Moon has left, two go on
+        die_at(patched, 8)  # Moon has left, two go on
         with pytest.raises(Killed):
             run(tmp_path)
     assert [m["networks_in_table"] for m in run(tmp_path)] == [3, 3, 3]
@@ -286,7 +286,7 @@ def test_words_go_on_to_the_same_bits(tmp_path, monkeypatch):
 
 def test_an_interrupted_run_with_one_condition_more_leaves_no_litter(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        die_at(patched, 5)  # two epochs are in the checkpoint
+        die_at(patched, 7)  # two epochs are in the checkpoint
         with pytest.raises(Killed):
             run(tmp_path)
     task = Order()
@@ -299,7 +299,7 @@ def test_an_interrupted_run_with_one_condition_more_leaves_no_litter(tmp_path, m
 def test_a_fresh_run_that_died_does_not_mix_old_and_new(tmp_path, monkeypatch, undisturbed):
     run(tmp_path)
     with monkeypatch.context() as patched:
-        die_at(patched, 6 + 5)  # six files are set aside, then as above
+        die_at(patched, 6 + 7)  # six files are set aside, then as above
         with pytest.raises(Killed):
             run(tmp_path, fresh=True)
     task = Order()
@@ -308,24 +308,96 @@ def test_a_fresh_run_that_died_does_not_mix_old_and_new(tmp_path, monkeypatch, u
     assert_tidy(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", "half", "one bit"])
-def test_a_damaged_checkpoint_is_named(damage, tmp_path, monkeypatch):
+DAMAGE = {
+    "empty": lambda whole: b"",
+    "another file": lambda whole: b"not a checkpoint",
+    "half": lambda whole: whole[: len(whole) // 2],
+    "one bit": lambda whole: (
+        whole[: len(whole) // 2]
+        + bytes([whole[len(whole) // 2] ^ 1])
+        + whole[len(whole) // 2 + 1 :]
+    ),
+}
+
+
+@pytest.fixture
+def killed(tmp_path, monkeypatch) -> tuple[Path, Path]:
+    """Last checkpoint and the one before it, of a run that died behind its fourth epoch."""
     with monkeypatch.context() as patched:
-        die_at(patched, 5)
+        die_at(patched, 9)
         with pytest.raises(Killed):
             run(tmp_path)
-    (checkpoint,) = (tmp_path / "checkpoints").glob("*.pt")
-    whole = checkpoint.read_bytes()
-    middle = len(whole) // 2
-    if damage == "half":
-        damage = whole[:middle]
-    elif damage == "one bit":
-        damage = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
-    checkpoint.write_bytes(damage)
-    with pytest.raises(
-        ValueError, match=rf"(?s){re.escape(str(checkpoint))}.*(remove|delete|move)"
-    ):
+    (last,) = (tmp_path / "checkpoints").glob("*.pt")
+    return last, last.with_suffix(".previous")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_said_and_the_one_before_it_taken(
+    damage, killed, undisturbed, tmp_path, capsys
+):
+    last, _ = killed
+    last.write_bytes(DAMAGE[damage](last.read_bytes()))
+    task = Order()
+    assert_same(tmp_path, run(tmp_path, task), *undisturbed)
+    assert task.trained == [2, 3, 4]
+    said = capsys.readouterr().err
+    assert f"checkpoint {last} is damaged" in said
+    assert "going on from the one before it" in said
+    assert_tidy(tmp_path)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("before", ["damaged", "missing"])
+def test_a_damaged_checkpoint_without_another_is_named(damage, before, killed, tmp_path):
+    last, previous = killed
+    last.write_bytes(DAMAGE[damage](last.read_bytes()))
+    if before == "missing":
+        previous.unlink()
+    else:
+        previous.write_bytes(DAMAGE[damage](previous.read_bytes()))
+    with pytest.raises(ValueError, match=rf"(?s){re.escape(str(last))}.*(remove|delete|move)"):
         run(tmp_path)
+
+
+def test_a_run_that_died_between_two_checkpoints_goes_on_from_the_one_before(
+    killed, undisturbed, tmp_path
+):
+    killed[0].unlink()
+    task = Order()
+    assert_same(tmp_path, run(tmp_path, task), *undisturbed)
+    assert task.trained == [2, 3, 4]
+    assert_tidy(tmp_path)
+
+
+class Hostile:
+    """What a checkpoint from someone else might do when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_a_checkpoint_cannot_execute_anything(killed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    last, _ = killed
+    torch.save(torch.load(last, weights_only=True) | {"epoch": Hostile()}, last)
+    with pytest.raises(ValueError, match=rf"{re.escape(str(last))} .*move it away"):
+        run(tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_table_that_another_process_finishes_meanwhile_is_no_error(
+    killed, undisturbed, tmp_path, monkeypatch
+):
+    """Its checkpoint may vanish between being listed and being read."""
+    listed = list((tmp_path / "checkpoints").iterdir())
+    for path in listed:
+        path.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            Path, "glob", lambda self, _: iter(listed if self.name == "checkpoints" else [])
+        )
+        manifests = run(tmp_path)
+    assert_same(tmp_path, manifests, *undisturbed)
 
 
 # real signals, in a process of its own
@@ -341,7 +413,7 @@ def child(folder: str, how: str) -> None:
 
         def dying(*paths):
             calls.append(paths)
-            if len(calls) == 4:  # Moon's manifest is written, the checkpoint is not
+            if len(calls) == 5:  # Moon's manifest is written, the checkpoint is not
                 os.kill(os.getpid(), signal.SIGKILL)
             replace(*paths)
 
@@ -548,7 +620,7 @@ def test_without_tqdm_training_is_the_same(tmp_path, undisturbed, monkeypatch):
 
 def test_checkpoints_are_safe_to_load(tmp_path, monkeypatch):
     """Tensors and plain values alone: a results folder may come from someone else."""
-    die_at(monkeypatch, 2)
+    die_at(monkeypatch, 3)
     with pytest.raises(Killed):
         run(tmp_path)
     (checkpoint,) = (tmp_path / "checkpoints").glob("*.pt")

@@ -6,6 +6,7 @@ import platform
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,6 +18,7 @@ import torch
 from recdrop.study.conditions import Condition
 
 SCHEMA = 1
+"""Of the manifests written; those of an older schema are read as well, down to the first."""
 ROOT = Path(__file__).resolve().parents[2]
 """The project's root in a checkout; relative folders given by a user start here."""
 
@@ -55,20 +57,39 @@ def atomic(path: Path) -> Iterator[Path]:
         with open(part, "rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
+        _settle(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
-def clear_parts(folder: Path) -> None:
-    """Remove what processes of this machine that were killed while writing have left."""
-    if os.name != "posix":  # elsewhere signal 0 is no harmless question
-        return
-    for part in folder.rglob(f"*.{socket.gethostname()}.*.part"):
+def _settle(folder: Path) -> None:
+    """Have the new name on disk, too: a power cut then finds it or all that was before."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        opened = os.open(folder, os.O_RDONLY)
         try:
-            os.kill(int(part.suffixes[-2][1:]), 0)
+            os.fsync(opened)
+        except OSError:  # not every network file system knows how
+            pass
+        finally:
+            os.close(opened)
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove what processes that were killed while writing have left.
+
+    Those of this machine can be asked for; those of another are dead when a day has passed.
+    """
+    mine = f".{socket.gethostname()}."
+    for part in folder.rglob("*.part"):
+        try:
+            if mine not in part.name:
+                if time.time() - part.stat().st_mtime > 86400:
+                    part.unlink(missing_ok=True)
+            elif os.name == "posix":  # elsewhere signal 0 is no harmless question
+                os.kill(int(part.suffixes[-2][1:]), 0)
         except ProcessLookupError:
             part.unlink(missing_ok=True)
-        except (ValueError, PermissionError):
+        except (ValueError, IndexError, OSError):
             pass  # not ours to judge
 
 
@@ -106,16 +127,16 @@ def read(folder: str | os.PathLike, condition: Condition) -> dict | None:
 
 
 def read_all(folder: str | os.PathLike, task: str | None = None) -> list[dict]:
-    """Every manifest in a folder, in the order of names."""
-    found = [_load(path) for path in sorted(from_root(folder).glob("*.json"))]
+    """Every manifest in a folder, in the order of names; other reports have no hyphen in theirs."""
+    found = [_load(path) for path in sorted(from_root(folder).glob("*-*.json"))]
     return [m for m in found if task in (None, m["condition"]["task"])]
 
 
 def _load(path: Path) -> dict:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["schema"] != SCHEMA:
-            raise ValueError(f"schema {manifest['schema']}")
+        if manifest["schema"] not in range(1, SCHEMA + 1):
+            raise ValueError(f"schema {manifest['schema']}; this version reads 1 to {SCHEMA}")
         if Condition(**manifest["condition"]).name != path.stem:
             raise ValueError("its name is not that of its condition")
         _ = [manifest[key] for key in ("protocol", "status", "final", "curve")]

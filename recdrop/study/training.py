@@ -3,9 +3,12 @@
 import hashlib
 import math
 import os
+import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,7 +19,9 @@ from recdrop.study.progress import AGAIN, Progress
 from recdrop.study.replicas import Replicas
 
 CHECKPOINTS = "checkpoints"
-"""Folder of interrupted tables, beside the manifests: one file for each table."""
+"""Folder of interrupted tables, beside the manifests: one file for each table, and the one before
+it, which takes its place should it be damaged."""
+LAST, PREVIOUS = ".pt", ".previous"
 
 
 def train(
@@ -44,9 +49,9 @@ def train(
         checkpoint_every: seconds; besides, there is a checkpoint after each epoch.
 
     Raises:
-        OSError: the folder cannot be written to and something must be trained.
-        ValueError: a manifest or a checkpoint is damaged; it is named and left as it is. Or
-            ``at_once`` is less than 1.
+        OSError: the folder cannot be written to and something must be trained, or the disk is full.
+        ValueError: a manifest is damaged, or a checkpoint and the one before it; it is named and
+            left as it is. Or ``at_once`` is less than 1.
     """
     if at_once is not None and at_once < 1:
         raise ValueError(f"at_once={at_once} trains nothing; give 1 or more, or None")
@@ -67,15 +72,15 @@ def train(
         if todo & names:
             done |= _train_table(task, by_name, names, folder, path, progress, checkpoint_every)
             todo -= names
-        path.unlink(missing_ok=True)
+        _remove(path)
     again = "Run it again without fresh=True" if fresh else AGAIN
     for names in chunks.split([name for name in by_name if name in todo], at_once or 1):
         digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
-        path = folder / CHECKPOINTS / f"{digest}.pt"
+        path = folder / CHECKPOINTS / f"{digest}{LAST}"
         done |= _train_table(
             task, by_name, set(names), folder, path, progress, checkpoint_every, again
         )
-        path.unlink(missing_ok=True)
+        _remove(path)
     return [done[c.name] for c in conditions]
 
 
@@ -83,26 +88,69 @@ def _interrupted(
     folder: Path, by_name: dict[str, Condition], fresh: bool
 ) -> Iterator[tuple[Path, set[str]]]:
     """Checkpoints of tables whose networks are all asked for; others wait for who asks for them."""
-    for path in sorted(folder.glob("*.pt")):
-        names = set(_load(path)["names"])
+    found = {p.with_suffix(LAST) for p in folder.glob("*") if p.suffix in (LAST, PREVIOUS)}
+    for path in sorted(found):
+        state = _load(path)
+        if state is None:  # another process has finished the table since
+            continue
+        names = set(state["names"])
         if names <= set(by_name):
             if fresh:
-                path.unlink(missing_ok=True)
+                _remove(path)
             else:
                 yield path, names
 
 
-def _load(path: Path) -> dict:
-    try:
-        with zipfile.ZipFile(path) as parts:  # as which torch saves; each part with a checksum
-            if broken := parts.testzip():
-                raise ValueError(f"checksum of {broken}")
-        return torch.load(path, weights_only=True)
-    except Exception as error:  # torch raises what unpickling and its file format raise
+def _remove(checkpoint: Path) -> None:
+    """This checkpoint and the one before it: in this order, so that none stays that is older."""
+    for path in (checkpoint.with_suffix(PREVIOUS), checkpoint):
+        path.unlink(missing_ok=True)
+
+
+class _Damaged(Exception):
+    pass
+
+
+def _load(path: Path) -> dict | None:
+    """The checkpoint, or the one before it where it is damaged; None where there is neither."""
+    damage = None
+    for candidate in (path, path.with_suffix(PREVIOUS)):
+        try:
+            state = _read(candidate)
+        except FileNotFoundError:  # a process may die after moving the last away
+            continue
+        except _Damaged as error:
+            damage = damage or f"checkpoint {candidate} is damaged ({error})"
+            continue
+        if damage is not None:
+            print(f"{damage}; going on from the one before it.", file=sys.stderr)
+            os.replace(candidate, path)  # or the next save would put the damaged one in its place
+        return state
+    if damage is not None:
         raise ValueError(
-            f"checkpoint {path} is damaged ({type(error).__name__}); "
-            "move it away to train its networks from the start"
-        ) from error
+            f"{damage} and there is no other; move it away to train its networks from the start"
+        )
+    return None
+
+
+def _read(path: Path) -> dict:
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as parts:  # as torch saves; each part has a checksum
+                if broken := parts.testzip():
+                    raise _Damaged(f"checksum of {broken}")
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise _Damaged(str(error)) from error
+        file.seek(0)
+        try:
+            return torch.load(file, weights_only=True)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # whole, but not of our making: torch refuses to unpickle it
+            raise ValueError(
+                f"checkpoint {path} is damaged or holds more than numbers "
+                f"({type(error).__name__}); move it away to train its networks from the start"
+            ) from error
 
 
 def _train_table(
@@ -129,15 +177,18 @@ def _train_table(
     )
     state = {"names": sorted(names), "epoch": 0, "begun": None, "seconds": 0.0, "frozen": []}
     state["curves"] = {name: [] for name in names}
-    if checkpoint.exists():
-        state |= _load(checkpoint)
+    if found := _load(checkpoint):
+        state |= found
         table.load_state_dict(state.pop("table"))
     manifests, saved = {}, time.perf_counter()
 
     def save() -> None:
         nonlocal saved
         with results.atomic(checkpoint) as part:
-            torch.save(state | {"table": table.state_dict()}, part)
+            with open(part, "wb") as file:  # so that a full disk is an OSError, and says so
+                torch.save(state | {"table": table.state_dict()}, file)
+            with suppress(FileNotFoundError):
+                os.replace(checkpoint, checkpoint.with_suffix(PREVIOUS))
         saved = time.perf_counter()
 
     def tick(begun: dict, **figures) -> None:
