@@ -2,7 +2,7 @@
 
 from recdrop.dropout import RecurrentDropout
 from recdrop.forward import Dropout
-from recdrop.kernels.cpu import backend
+from recdrop.kernels.backend import backend
 from recdrop.layers import GRU, LSTM, RNN
 
 __all__ = ["GRU", "LSTM", "RNN", "Dropout", "RecurrentDropout", "backend"]

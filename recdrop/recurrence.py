@@ -4,9 +4,9 @@ Every tensor carries R independent networks in front: one call runs a whole tabl
 each with its own parameters, rates, samplings and seed. Because it is one operator, torch.compile
 sees one node, and ``torch.vmap`` over stacked parameters becomes the replica dimension.
 
-An LSTM in float32 or bfloat16 on the CPU runs the compiled :mod:`recdrop.kernels.cpu`, all else
-plain PyTorch: :mod:`recdrop.kernels.reference` and, back through time, :mod:`recdrop.kernels.bptt`.
-States and sums are in float32 at least.
+An LSTM in float32 or bfloat16 runs a compiled kernel, :mod:`recdrop.kernels.cpu` or on a GPU
+:mod:`recdrop.kernels.triton`, all else plain PyTorch: :mod:`recdrop.kernels.reference` and, back
+through time, :mod:`recdrop.kernels.bptt`. States and sums are in float32 at least.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.library import Library, custom_op
 
-from recdrop.kernels import bptt, cpu, reference
+from recdrop.kernels import bptt, cpu, reference, triton
 from recdrop.replicate import vmap_rule
 
 
@@ -80,12 +80,16 @@ def _scan(
         (x, h0, c0, w_ih, w_hh, b_ih, b_hh),
         (thresholds, scale, per_step, seeds, lengths),
     )
-    if cpu.takes(cell, inputs, dropout):
-        h, c, gates = cpu.forward(cell, inputs, dropout, layer, direction, bf16, keep)
+    if kernel := _kernel(cell, inputs, dropout):
+        h, c, gates = kernel.forward(cell, inputs, dropout, layer, direction, bf16, keep)
     else:
         wide = _widen(*inputs, bf16=bf16)
         h, c, gates = reference.forward(cell, wide, dropout, layer, direction, keep)
     return h.to(x.dtype), c.to(x.dtype), gates
+
+
+def _kernel(cell, inputs, dropout):
+    return next((k for k in (triton, cpu) if k.takes(cell, inputs, dropout)), None)
 
 
 @_scan.register_fake
@@ -115,8 +119,8 @@ def _scan_backward(
     ``tensors`` holds the gradients of h and c, h, c and gates, and the scan's tensors.
     """
     grads, states, inputs, dropout = tensors[:2], tensors[2:5], tensors[5:12], tensors[12:]
-    if states[2].numel() and cpu.takes(cell, inputs, dropout):
-        found = cpu.backward(cell, inputs, dropout, layer, direction, bf16, states, grads)
+    if states[2].numel() and (kernel := _kernel(cell, inputs, dropout)):
+        found = kernel.backward(cell, inputs, dropout, layer, direction, bf16, states, grads)
     else:
         wide = _widen(*inputs, bf16=bf16)
         states, grads = (

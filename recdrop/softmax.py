@@ -4,7 +4,8 @@ With 10,000 words the logits are by far the largest tensor of a training step. T
 chunk of rows at a time and never exist as a whole, nor does their gradient: while a chunk is in the
 cache, its share of the gradients of input, weight and bias is taken too, as if that of every loss
 were 1. If the losses are then summed or averaged, the backward pass only scales them; a network
-whose losses are weighted one by one is gone through again.
+whose losses are weighted one by one is gone through again. On a GPU, which has memory and must not
+wait for its host to look, :mod:`recdrop.kernels.output` does otherwise.
 """
 
 import math
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.library import Library, custom_op
 
+from recdrop.kernels import output
 from recdrop.replicate import vmap_rule
 
 CHUNK = 1 << 21
@@ -64,8 +66,12 @@ def cross_entropy(
     """R networks: x (R, N, K), weight (R, V, K), bias (R, V), target (R, N).
 
     Returns losses (R, N) and, if taken ``ahead``, the gradients of their sum by x, weight and bias;
-    one that is not taken has size 0 behind R.
+    one that is not taken has size 0 behind R. On a GPU the first of them are the gradients of the
+    losses by the logits (R, N, V) instead, and there are no others.
     """
+    if output.takes(x):
+        losses, d = output.forward(x, weight, bias, target, ahead, bf16)
+        return losses.to(x.dtype), d, *(losses.new_empty(len(x), 0) for _ in range(2))
     losses, *grads = _results(x, weight, bias, target, ahead)
     ones = torch.ones_like(losses) if ahead else None
     for r in range(len(x)):
@@ -76,6 +82,10 @@ def cross_entropy(
 @cross_entropy.register_fake
 def _(x, weight, bias, target, ahead=False, bf16=False):
     losses, *grads = _results(x, weight, bias, target, ahead)
+    if output.takes(x):
+        sizes = (len(x), x.shape[1], weight.shape[1]) if ahead else (len(x), 0)
+        d = x.new_empty(sizes, dtype=output.operand(x, bf16))
+        return losses.to(x.dtype), d, *(losses.new_empty(len(x), 0) for _ in range(2))
     return losses.to(x.dtype), *grads
 
 
@@ -97,6 +107,13 @@ def cross_entropy_backward(
     bf16: bool,
 ) -> list[Tensor]:
     """Gradients of x, weight and, where given, bias, from those of the losses (R, N)."""
+    given = [v for v in (x, weight, bias) if v is not None]
+    if output.takes(x):
+        d = ahead[0]
+        if d.dim() < 3:  # not taken ahead
+            _, d = output.forward(x, weight, bias, target, True, bf16)
+        found = output.backward(grad, d, x, weight, bias, bf16)
+        return [out.to(v.dtype) for out, v in zip(found, given, strict=True)]
     losses, *grads = _results(x, weight, bias, target, True)
     # Each network by itself: what its gradients are must not depend on its neighbours.
     alike = (grad == grad[:, :1]).all(1) & (min(ahead[0].numel(), grad.numel()) > 0)  # (R,)
@@ -106,7 +123,6 @@ def cross_entropy_backward(
                 torch.mul(value[r], grad[r, :1], out=out[r])
         else:
             _network(r, (x, weight, bias, target), bf16, losses, grad.to(losses.dtype), grads)
-    given = (v for v in (x, weight, bias) if v is not None)
     return [out.to(v.dtype) for out, v in zip(grads, given, strict=False)]
 
 

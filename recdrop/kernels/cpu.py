@@ -5,7 +5,6 @@ operands in float32, or rounded to bfloat16 where the weights are of it or ``bf1
 """
 
 import ctypes
-import os
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -14,8 +13,8 @@ import torch
 from torch import Tensor
 
 from recdrop.kernels.build import BuildError, build
+from recdrop.kernels.choice import choice, fits
 
-CHOICES = ("auto", "reference", "cpu")
 _REMEDY = (
     "install a C++ compiler such as g++ and see `recdrop kernels build`, "
     "or set RECDROP_BACKEND=reference if this is what you want"
@@ -35,44 +34,28 @@ class _Call(ctypes.Structure):
 def library() -> ctypes.CDLL | None:
     """The compiled kernel; None where plain PyTorch is wanted, or all there is.
 
-    ``RECDROP_BACKEND`` chooses: ``auto`` (the default) takes the kernel where it can be built and
-    warns once where it cannot, ``cpu`` insists on it, ``reference`` is plain PyTorch.
-
-    Raises ValueError for another value, RuntimeError where ``cpu`` cannot be had.
+    :func:`recdrop.kernels.choice.choice` says what is wanted. Raises ValueError for an unknown
+    choice, RuntimeError where ``cpu`` cannot be had.
     """
-    choice = _choice()
-    if choice == "reference":
+    asked = choice()
+    if asked == "reference":
         return None
     found = _load()
     if isinstance(found, ctypes.CDLL):
         return found
-    if choice == "cpu":
+    if asked == "cpu":
         raise RuntimeError(f"RECDROP_BACKEND=cpu, but the kernel cannot be built: {found}")
     _warn(found)
     return None
 
 
-def backend() -> str:
-    """Which implementation an LSTM on the CPU runs, ``cpu`` or ``reference``, and why.
-
-    Compiles the kernel if need be. GRU, RNN, float64 and other devices run in plain PyTorch always.
-
-    Raises ValueError for an unknown ``RECDROP_BACKEND``.
-    """
-    if _choice() == "reference":
-        return "reference: plain PyTorch, as RECDROP_BACKEND=reference"
+def description() -> str:
+    """The kernel and its instruction set, or why there is none. Compiles it if need be."""
     found = _load()
     if isinstance(found, str):
         return f"reference: plain PyTorch, as the kernel cannot be built: {found}"
     found.recdrop_description.restype = ctypes.c_char_p
     return f"cpu: compiled kernel, {found.recdrop_description().decode()}"
-
-
-def _choice() -> str:
-    choice = os.environ.get("RECDROP_BACKEND", "auto")
-    if choice not in CHOICES:
-        raise ValueError(f"RECDROP_BACKEND={choice!r} is unknown; choose one of {CHOICES}")
-    return choice
 
 
 @cache
@@ -94,23 +77,10 @@ def _warn(reason: str) -> None:
     )
 
 
-def takes(cell: str, inputs: Sequence[Tensor | None], dropout: Sequence[Tensor]) -> bool:
-    """Whether the kernel computes this scan; what it does not know plain PyTorch does, or refuses.
-
-    ``inputs`` are x, h0, c0, w_ih, w_hh, b_ih, b_hh, ``dropout`` thresholds, scale, per_step, seeds
-    and lengths, as in :func:`recdrop.recurrence.scan`.
-    """
-    x, h0, *_ = inputs
-    known = (torch.float32, torch.bfloat16)
-    if not cell.startswith("lstm") or x.dim() != 4 or h0.dim() != 3:
-        return False
-    (R, T, B, I), H = x.shape, h0.shape[-1]
-    weights = [(R, 4 * H, I), (R, 4 * H, H), (R, 4 * H), (R, 4 * H)]
-    shapes = [(R, T, B, I), (R, B, H), (R, B, H), *weights, *[(R, 3)] * 3, (R,), (R, B)]
-    given = zip([*inputs, *dropout], shapes, strict=True)
-    fits = all(v is None or (v.shape == shape and v.device.type == "cpu") for v, shape in given)
-    fits = fits and all(v is None or v.dtype in known for v in inputs) and min(R, T, B, I, H) > 0
-    return fits and library() is not None
+def takes(cell: str, inputs: Sequence[Tensor | None], dropout: Sequence[Tensor | None]) -> bool:
+    """Whether the kernel computes this scan; arguments as of :func:`~recdrop.kernels.choice.fits`."""
+    on_cpu = inputs[0].device.type == "cpu"
+    return on_cpu and fits(cell, inputs, dropout) and library() is not None
 
 
 def forward(

@@ -1,4 +1,5 @@
-"""Matrix products of plain PyTorch, one matrix per replica: exact float32, fast also on AMD."""
+"""Matrix products of plain PyTorch, one matrix per replica: exact float32, fast also on AMD, and
+bfloat16 operands with float32 sums on matrix units."""
 
 import torch
 from torch import Tensor
@@ -9,6 +10,9 @@ def linear(v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Operands have the weight's precision, sums that of v.
     """
+    if weight.dtype is torch.bfloat16 and v.is_cuda:
+        out = torch.bmm(v.to(weight.dtype), weight.mT, out_dtype=torch.float32)
+        return out if bias is None else out.add_(bias.unsqueeze(1))
     if weight.dtype != v.dtype:
         v, weight = v.to(weight.dtype).to(v.dtype), weight.to(v.dtype)
     if not _suits_onednn(v, weight):
@@ -31,7 +35,8 @@ def _dense(matrix: Tensor) -> Tensor:
 
 def outer(d: Tensor, v: Tensor, operands: torch.dtype) -> Tensor:
     """(R, M, N), (R, M, K) -> (R, N, K), a sum over M of products in the precision ``operands``."""
-    return linear(d.mT, v.to(operands).mT) if operands == d.dtype else _round(d, v, operands)
+    rounded = operands != d.dtype and not d.is_cuda
+    return _round(d, v, operands) if rounded else linear(d.mT, v.to(operands).mT)
 
 
 def _round(d: Tensor, v: Tensor, operands: torch.dtype) -> Tensor:

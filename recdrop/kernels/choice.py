@@ -1,0 +1,40 @@
+"""Which scans compiled kernels may take: by the environment's wish, and by what they know."""
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+CHOICES = ("auto", "reference", "cpu", "triton")
+
+
+def choice() -> str:
+    """``auto`` (the default) takes a compiled kernel where there is one and warns once where there
+    should be, ``cpu`` and ``triton`` insist on theirs, ``reference`` is plain PyTorch.
+
+    Raises ValueError for another value.
+    """
+    asked = os.environ.get("RECDROP_BACKEND", "auto")
+    if asked not in CHOICES:
+        raise ValueError(f"RECDROP_BACKEND={asked!r} is unknown; choose one of {CHOICES}")
+    return asked
+
+
+def fits(cell: str, inputs: Sequence[Tensor | None], dropout: Sequence[Tensor | None]) -> bool:
+    """Whether this is an LSTM's scan whose tensors all have the shapes and types that kernels know,
+    on one device; what does not fit plain PyTorch does, or refuses.
+
+    ``inputs`` are x, h0, c0, w_ih, w_hh, b_ih, b_hh, ``dropout`` thresholds, scale, per_step, seeds
+    and lengths, as in :func:`recdrop.recurrence.scan`.
+    """
+    x, h0, *_ = inputs
+    if not cell.startswith("lstm") or x.dim() != 4 or h0.dim() != 3:
+        return False
+    (R, T, B, I), H = x.shape, h0.shape[-1]
+    weights = [(R, 4 * H, I), (R, 4 * H, H), (R, 4 * H), (R, 4 * H)]
+    shapes = [(R, T, B, I), (R, B, H), (R, B, H), *weights, *[(R, 3)] * 3, (R,), (R, B)]
+    given = zip([*inputs, *dropout], shapes, strict=True)
+    alike = all(v is None or (v.shape == shape and v.device == x.device) for v, shape in given)
+    known = (torch.float32, torch.bfloat16)
+    return alike and all(v is None or v.dtype in known for v in inputs) and min(R, T, B, I, H) > 0

@@ -1,0 +1,80 @@
+"""Loops of kernel launches as CUDA graphs: a loop over time without Python between its steps."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+
+import torch
+from torch import Tensor
+
+WARM_UP = 2
+"""Calls of the same shapes that are launched one by one before they are worth a graph."""
+MOST = 16
+"""Graphs kept; each holds copies of its tensors. The one least recently used goes first."""
+
+Launch = Callable[[Sequence[Tensor | None]], None]
+
+
+class _Graph:
+    """A recorded loop over tensors of its own."""
+
+    def __init__(self, launch: Launch, tensors: Sequence[Tensor | None]):
+        self.tensors = [None if v is None else v.clone() for v in tensors]
+        self.replay = _capture(lambda: launch(self.tensors))
+
+    def __call__(self, tensors: Sequence[Tensor | None], written: Sequence[int]) -> None:
+        given = [i for i, v in enumerate(tensors) if v is not None]
+        torch._foreach_copy_([self.tensors[i] for i in given], [tensors[i] for i in given])
+        self.replay()
+        torch._foreach_copy_([tensors[i] for i in written], [self.tensors[i] for i in written])
+
+
+_graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
+_calls: OrderedDict[Hashable, int] = OrderedDict()
+
+
+def run(
+    key: Hashable, launch: Launch, tensors: Sequence[Tensor | None], written: Sequence[int]
+) -> None:
+    """``launch(tensors)``, which writes into those at the places ``written``; allocates nothing.
+
+    On a CUDA stream it is recorded after a few calls of the same ``key`` and shapes, and replayed
+    from then on. Where the caller records a graph already, it becomes part of that.
+    """
+    if not _on_cuda(tensors[0]) or _recording():
+        launch(tensors)
+        return
+    key = (key, _stream(tensors[0]), *((v.shape, v.dtype) for v in tensors if v is not None))
+    if key not in _graphs:
+        seen = _calls.pop(key, 0) + 1
+        if seen <= WARM_UP:
+            _calls[key] = seen
+            while len(_calls) > 16 * MOST:
+                _calls.popitem(last=False)
+            launch(tensors)
+            return
+        _graphs[key] = _Graph(launch, tensors)
+        while len(_graphs) > MOST:
+            _graphs.popitem(last=False)
+    _graphs.move_to_end(key)
+    _graphs[key](tensors, written)
+
+
+def _on_cuda(v: Tensor) -> bool:
+    return v.is_cuda
+
+
+def _recording() -> bool:
+    return torch.cuda.is_current_stream_capturing()
+
+
+def _stream(v: Tensor) -> tuple[int | None, int]:
+    return v.device.index, torch.cuda.current_stream(v.device).cuda_stream
+
+
+def _capture(work: Callable[[], None]) -> Callable[[], None]:
+    """Record what ``work`` launches; other threads may go on launching meanwhile."""
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        work()
+    return graph.replay
