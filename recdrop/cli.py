@@ -10,7 +10,7 @@ from recdrop.study.results import from_root
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; 0 if it succeeded, 2 if it was called wrongly."""
+    """Run a command; 0 if it succeeded, 2 if it was called wrongly, 3 if work is left for later."""
     parser = argparse.ArgumentParser(prog="recdrop", description="Recurrent dropout, studied.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -26,6 +26,10 @@ def main(argv: list[str] | None = None) -> int:
     figure.add_argument("--results-dir", default="book/results", help="folder of manifests")
     figure.add_argument("--out", required=True, type=Path, help="file to write, such as effect.svg")
     figure.set_defaults(run=_figure)
+
+    _train_arguments(
+        commands.add_parser("train", help="train a table's networks, on a GPU in slices of time")
+    )
 
     data = commands.add_parser("data", help="corpora: where they are, fetched, verified")
     actions = data.add_subparsers(required=True, metavar="ACTION", dest="action")
@@ -68,6 +72,38 @@ def _results(a: argparse.Namespace) -> None:
     shown = [row for row in rows if row["n"] or row["diverged"] or a.all]
     print(f"\nTable {a.table}: mean ± 95 % interval (number of seeds)\n")
     print(tables.markdown(shown) if shown else f"Nothing has been run yet in {a.results_dir}.")
+
+
+def _train_arguments(train: argparse.ArgumentParser) -> None:
+    train.description = (
+        "Train the networks of a table that have no result yet, without notebooks. An interrupted "
+        "run goes on from its last checkpoint; a slice of time from the results that are there."
+    )
+    train.add_argument("--table", type=int, choices=(1, 2, 3, 4), required=True)
+    train.add_argument("--profile", default="quick", help="smoke, quick, or paper for all of it")
+    train.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    train.add_argument(
+        "--precision", default="fp32", help="of products: fp32 (exact), bf16, or tf32 on a GPU"
+    )
+    train.add_argument("--budget", help="such as 9m: train what will have finished by then")
+    train.add_argument("--at-once", type=int, help="networks in one program; by default what fits")
+    train.add_argument("--results-dir", default="runs/results", help="folder of manifests")
+    train.add_argument("--data-dir", help="folder of corpora, instead of RECDROP_DATA")
+    train.add_argument("--vectors", help="file of word vectors for Table 4")
+    for name in ("schemes", "rates", "samplings", "forward", "seeds", "lengths"):
+        train.add_argument(f"--{name}", help="comma separated; by default the table's own")
+    train.set_defaults(run=_train)
+
+
+def _train(a: argparse.Namespace) -> int:
+    from recdrop.study import grids, slices
+
+    budget = None if a.budget is None else slices.seconds(a.budget)
+    given = {name: getattr(a, name) for name in grids.AXES if getattr(a, name) is not None}
+    works = grids.works(a.table, a.profile, given, a.device, a.precision, a.data_dir, a.vectors)
+    outcome = slices.run(works, a.results_dir, a.device, budget, a.at_once)
+    print(outcome)
+    return 0 if outcome.finished == outcome.wanted else 3
 
 
 def _data(a: argparse.Namespace) -> int:

@@ -112,7 +112,7 @@ class _Recurrent:
         states = []
         for layer in range(self.num_layers):
             if layer and self.training and self.dropout:
-                level = torch.tensor(threshold(self.dropout), device=x.device)
+                level = torch.full((), threshold(self.dropout), device=x.device)
                 x = forward_dropout(x, level, seed, "output", layer)
             outputs = []
             for direction in range(1 + self.bidirectional):

@@ -79,7 +79,7 @@ def kept(
         index(-(-units // 8)),  # (units / 8)
         index(rows)[:, None],  # (rows, 1)
         index(steps)[:, None, None],  # (steps, 1, 1)
-        torch.tensor(site_word, device=seeds.device),
+        torch.full((), site_word, device=seeds.device),  # a GPU fills it without waiting
     )
     words = philox4x32(counter, _key(seeds.view(-1, 1, 1, 1)))
     words = torch.stack(words, -1).to(torch.int32)

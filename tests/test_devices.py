@@ -1,5 +1,7 @@
 """The core on CUDA, where there is such a device: the CPU's masks bit for bit and the reference's
-numbers; and on the meta device, which has shapes and no data."""
+numbers, every task trained without waiting; and on the meta device, which has shapes and no data.
+
+The kernels themselves are tested on every machine, in test_triton.py."""
 
 import pytest
 import torch
@@ -25,6 +27,9 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import recdrop
 from recdrop import masks
+from recdrop.study import grids
+from recdrop.study.replicas import Replicas
+from recdrop.study.training import train
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 both_modes = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -155,6 +160,44 @@ def test_cuda_table_equals_the_cpus(kind: str):
     assert_close(table("cuda"), table("cpu"))
 
 
+@needs_cuda
+@pytest.mark.parametrize("table", [1, 2, 3, 4])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_cuda_trains_every_task(tmp_path, table: int, precision: str):
+    """The smoke profile, on both devices; a manifest says on which."""
+    axes = {"schemes": "semeniuta,moon", "rates": "0.5", "samplings": "step", "forward": "no"}
+    for n, work in enumerate(grids.works(table, "smoke", axes, arithmetic=precision)):
+        found = {
+            device: train(*work, tmp_path / f"{device}{n}", progress=False, device=device)
+            for device in ("cpu", "cuda")
+        }
+        for here, there in zip(found["cpu"], found["cuda"], strict=True):
+            assert there["made_with"]["device"] == torch.cuda.get_device_name()
+            a, b = (m["curve"][0]["loss"] for m in (here, there))
+            assert abs(a - b) < (2e-3 if precision == "fp32" else 5e-2) * a
+
+
+@needs_cuda
+@pytest.mark.parametrize("table", [1, 2, 3, 4])
+def test_cuda_trains_without_waiting(table: int):
+    """From an update to the next nothing asks the GPU for a number, which would wait for it."""
+    task, conditions = grids.works(table, "smoke", {"rates": "0.5", "forward": "no"})[0]
+    networks = [task.network(c.recurrent_dropout, c.forward, c.seed) for c in conditions]
+    s, names = task.settings, [c.name for c in conditions]
+    seeds = [c.seed for c in conditions]
+    replicas = Replicas(networks, names, seeds, s["optimiser"], s["lr"], s["clip"], "cuda")
+    done = []
+
+    def tick(*_, **__) -> None:
+        done.append(torch.cuda.set_sync_debug_mode("error"))  # from the first update on
+
+    try:
+        task.train_epoch(replicas.train(), 0, tick)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(done) > 2
+
+
 # meta
 
 
@@ -194,6 +237,20 @@ def test_meta_forward_dropout():
     y = recdrop.Dropout(0.5).to("meta")(torch.empty(T, B, I, device="meta"))
     assert y.is_meta
     assert y.shape == (T, B, I)
+
+
+@pytest.mark.parametrize("table", [1, 2, 3, 4])
+def test_an_epoch_asks_its_device_for_no_number(table: int):
+    """Meta tensors have none to give: what trains on them never waits for a GPU, either."""
+    axes = {"rates": "0,0.5", "samplings": "step"} | ({} if table == 1 else {"forward": "no,yes"})
+    task, conditions = grids.works(table, "smoke", axes)[0]
+    networks = [task.network(c.recurrent_dropout, c.forward, c.seed) for c in conditions]
+    s, names = task.settings, [c.name for c in conditions]
+    seeds, updates = [c.seed for c in conditions], []
+    replicas = Replicas(networks, names, seeds, s["optimiser"], s["lr"], s["clip"], "meta")
+    found = task.train_epoch(replicas.train(), 0, lambda *_, **__: updates.append(1))
+    assert len(updates) == task.updates_per_epoch
+    assert all(v.is_meta and v.shape == (len(names),) for v in found.values())
 
 
 @every_kind

@@ -142,7 +142,7 @@ def test_padding_changes_no_tag_before_it():
     found = made.tags(table, "valid")[0]
     with torch.no_grad():
         for (words, _), tags in zip(made._loaded()[3]["valid"], found, strict=True):
-            alone = table(made._features(words[:, None]), in_dims=None)[0, :, 0].argmax(-1)
+            alone = table(made._loaded()[2][words[:, None]], in_dims=None)[0, :, 0].argmax(-1)
             assert [made.corpus.tags[t] for t in alone] == tags
 
 

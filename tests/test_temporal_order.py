@@ -98,6 +98,8 @@ def test_places_and_symbols_are_unrelated():
 class Table:
     """Stands in for Replicas: records what it is shown, answers as ``answer(x) -> classes``."""
 
+    device = torch.device("cpu")
+
     def __init__(self, seeds, answer=lambda x: torch.zeros(x.shape[2:], dtype=torch.int64)):
         self.seeds, self.answer, self.shown, self.losses = seeds, answer, [], []
 

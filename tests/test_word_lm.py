@@ -179,6 +179,8 @@ def test_forward_dropout_is_off_in_evaluation():
 class Table:
     """Stands in for Replicas: one network whose losses are drawn, and whose states are counted."""
 
+    device = torch.device("cpu")
+
     def __init__(self, networks: int = 2):
         self.networks, self.states, self.losses, self.updates = networks, [], [], []
 

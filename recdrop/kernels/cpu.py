@@ -78,7 +78,7 @@ def _warn(reason: str) -> None:
 
 
 def takes(cell: str, inputs: Sequence[Tensor | None], dropout: Sequence[Tensor | None]) -> bool:
-    """Whether the kernel computes this scan; arguments as of :func:`~recdrop.kernels.choice.fits`."""
+    """Whether the kernel computes this scan; arguments as of :func:`.choice.fits`."""
     on_cpu = inputs[0].device.type == "cpu"
     return on_cpu and fits(cell, inputs, dropout) and library() is not None
 

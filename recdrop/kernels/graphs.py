@@ -10,6 +10,8 @@ WARM_UP = 2
 """Calls of the same shapes that are launched one by one before they are worth a graph."""
 MOST = 16
 """Graphs kept; each holds copies of its tensors. The one least recently used goes first."""
+LARGE = 1 << 28
+"""Bytes from which copying a call's tensors would take longer than launching its kernels."""
 
 Launch = Callable[[Sequence[Tensor | None]], None]
 
@@ -40,10 +42,12 @@ def run(
     On a CUDA stream it is recorded after a few calls of the same ``key`` and shapes, and replayed
     from then on. Where the caller records a graph already, it becomes part of that.
     """
-    if not _on_cuda(tensors[0]) or _recording():
+    size = sum(v.nbytes for v in tensors if v is not None)
+    if not _on_cuda(tensors[0]) or size > LARGE or _recording():
         launch(tensors)
         return
-    key = (key, _stream(tensors[0]), *((v.shape, v.dtype) for v in tensors if v is not None))
+    kinds = (None if v is None else (v.shape, v.dtype) for v in tensors)
+    key = (key, _stream(tensors[0]), *kinds)
     if key not in _graphs:
         seen = _calls.pop(key, 0) + 1
         if seen <= WARM_UP:

@@ -71,7 +71,7 @@ def interprets() -> bool:
 
 
 def takes(cell: str, inputs: Sequence[Tensor | None], dropout: Sequence[Tensor | None]) -> bool:
-    """Whether the kernels compute this scan; arguments as of :func:`~recdrop.kernels.choice.fits`."""
+    """Whether the kernels compute this scan; arguments as of :func:`.choice.fits`."""
     return fits(cell, inputs, dropout) and wanted(inputs[0])
 
 

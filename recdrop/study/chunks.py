@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 Item = TypeVar("Item")
@@ -26,9 +27,9 @@ def split(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
     return [items[a:b] for a, b in zip(ends, ends[1:], strict=False)]
 
 
-def fitting(task, network: nn.Module) -> int:
-    """How many such networks half of the free memory holds, at least one."""
-    free = free_bytes()
+def fitting(task, network: nn.Module, device: str = "cpu") -> int:
+    """How many such networks half of the device's free memory holds, at least one."""
+    free = free_bytes() if device == "cpu" else torch.cuda.mem_get_info(device)[0]
     return 10**6 if free is None else max(1, int(SHARE * free / bytes_of(task, network)))
 
 

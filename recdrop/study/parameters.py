@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from inspect import ismodule
 from typing import Any
 
+import torch
+
 from recdrop.dropout import SAMPLINGS, threshold
 from recdrop.study.conditions import SCHEMES
 from recdrop.study.results import from_root
@@ -22,7 +24,7 @@ CHOICES = {
     "profile": PROFILES,
     "schemes": SCHEMES,
     "samplings": SAMPLINGS,
-    "device": ("cpu",),
+    "device": ("cpu", "cuda"),
     "cells": tuple(CELLS),
 }
 
@@ -98,6 +100,8 @@ give for example rates=[0.25]
         for value in values[name] if name in LISTS else [values[name]]:
             if value not in choices:
                 raise ParameterError(f"{name}={value!r} is unknown; choose from {list(choices)}")
+    if values["device"] == "cuda" and not torch.cuda.is_available():
+        raise ParameterError("device='cuda', but torch finds no GPU here; give device='cpu'")
     for rate in values["rates"]:
         try:
             threshold(rate, "rates")

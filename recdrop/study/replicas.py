@@ -26,6 +26,7 @@ class Replicas:
         optimiser: ``"sgd"`` or ``"adam"``.
         lr: learning rate, kept for each network apart in ``self.lr`` (R,).
         clip: largest L2 norm of a network's gradient; larger ones are scaled down to it.
+        device: where they are trained. On a GPU no call waits for it to be done.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Replicas:
         optimiser: str,
         lr: float,
         clip: float,
+        device: str | torch.device = "cpu",
     ):
         if optimiser not in ("sgd", "adam"):
             raise ValueError(f"optimiser={optimiser!r} is unknown; choose 'sgd' or 'adam'")
@@ -45,14 +47,17 @@ class Replicas:
             optimiser,
             clip,
         )
-        self.network = copy.deepcopy(networks[0])
-        parameters, self.buffers = stack_module_state(networks)
+        self.device = torch.device(device)
+        self.network = copy.deepcopy(networks[0]).to(self.device)
+        parameters, buffers = stack_module_state(networks)
+        self.buffers = {k: v.to(self.device) for k, v in buffers.items()}
         self.trained = [k for k, v in networks[0].named_parameters() if v.requires_grad]
         self.parameters = {
-            k: v.detach().clone().requires_grad_(k in self.trained) for k, v in parameters.items()
+            k: v.detach().clone().to(self.device).requires_grad_(k in self.trained)
+            for k, v in parameters.items()
         }
-        self.lr = torch.full((len(names),), float(lr))
-        self.alive = torch.ones(len(names), dtype=torch.bool)
+        self.lr = torch.full((len(names),), float(lr), device=self.device)
+        self.alive = torch.ones(len(names), dtype=torch.bool, device=self.device)
         self.updates = 0
         self.moments = {
             f"{order} {k}": torch.zeros_like(self.parameters[k], requires_grad=False)
@@ -74,13 +79,18 @@ class Replicas:
         Results have R in front. As in torch.vmap, ``in_dims`` is one for all arguments or a tuple.
         """
         dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
-        streams = torch.tensor([seed(name, self.updates) for name in self.names])
+        streams = self._there(torch.tensor([seed(name, self.updates) for name in self.names]))
 
         def one(parameters, buffers, stream, *args):
             with masks.seeding(stream):
                 return functional_call(self.network, (parameters, buffers), args)
 
         return torch.vmap(one, (0, 0, 0, *dims))(self.parameters, self.buffers, streams, *args)
+
+    def _there(self, v: Tensor) -> Tensor:
+        """On the device; from memory that it reads by itself, while its host goes on."""
+        on_gpu = self.device.type == "cuda"
+        return (v.pin_memory() if on_gpu else v).to(self.device, non_blocking=on_gpu)
 
     def update(self, losses: Tensor) -> None:
         """One step of every network on its own loss (R,).
@@ -95,12 +105,14 @@ class Replicas:
             self.alive &= losses.isfinite() & norm.isfinite()
             scale = (self.clip / norm).clamp(max=1)
             self.updates += 1
-            everyone = bool(self.alive.all())
+            # On a GPU to ask would be to wait.
+            everyone = self.device.type == "cpu" and bool(self.alive.all())
             for k in self.trained:
                 parameter, grad = self.parameters[k], grads[k]
                 over = (-1, *[1] * (parameter.dim() - 1))
                 if not everyone:
-                    grad[~self.alive] = 0  # 0 times what is no number would be none either
+                    # 0 times what is no number would be none either
+                    grad.masked_fill_(~self.alive.view(over), 0)
                     scale = torch.where(self.alive, scale, 0)
                 rate = torch.where(self.alive, self.lr, 0).view(over)
                 if self.optimiser == "adam":
@@ -120,7 +132,7 @@ class Replicas:
 
     def keep(self, which: list[int]) -> None:
         """Go on with these networks alone."""
-        index = torch.tensor(which, dtype=torch.int64)
+        index = torch.tensor(which, dtype=torch.int64, device=self.device)
         self.names, self.seeds = [self.names[i] for i in which], [self.seeds[i] for i in which]
         self.parameters = {
             k: v.detach()[index].requires_grad_(k in self.trained)
@@ -131,8 +143,8 @@ class Replicas:
         self.lr, self.alive = self.lr[index], self.alive[index]
 
     def weights(self, i: int) -> dict[str, Tensor]:
-        """The state_dict of network i."""
-        return {k: v.detach()[i].clone() for k, v in self.parameters.items()}
+        """The state_dict of network i, on the CPU."""
+        return {k: v.detach()[i].to("cpu", copy=True) for k, v in self.parameters.items()}
 
     def state_dict(self) -> dict:
         """All that training changes."""
@@ -155,7 +167,9 @@ class Replicas:
             raise ValueError(f"the checkpoint holds networks this table does not: {unknown}")
         self.keep([self.names.index(name) for name in state["names"]])
         self.parameters = {
-            k: v.requires_grad_(k in self.trained) for k, v in state["parameters"].items()
+            k: v.to(self.device).requires_grad_(k in self.trained)
+            for k, v in state["parameters"].items()
         }
-        self.moments, self.lr, self.alive = state["moments"], state["lr"], state["alive"]
+        self.moments = {k: v.to(self.device) for k, v in state["moments"].items()}
+        self.lr, self.alive = state["lr"].to(self.device), state["alive"].to(self.device)
         self.updates = state["updates"]

@@ -105,7 +105,7 @@ def set_aside(folder: Path, conditions: list[Condition]) -> None:
             path.unlink(missing_ok=True)
 
 
-def write(folder: Path, condition: Condition, **content) -> dict:
+def write(folder: Path, condition: Condition, device: str = "cpu", **content) -> dict:
     """Write a network's manifest; it is there whole or not at all."""
     manifest = {
         "schema": SCHEMA,
@@ -113,7 +113,7 @@ def write(folder: Path, condition: Condition, **content) -> dict:
         "condition": asdict(condition),
         "protocol": condition.settings["protocol"],
         **content,
-        "made_with": provenance(),
+        "made_with": provenance(device),
     }
     with atomic(folder / f"{condition.name}.json") as part:
         part.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -167,7 +167,7 @@ def load_weights(folder: str | os.PathLike, condition: Condition) -> dict[str, t
         return {k: torch.from_numpy(arrays[k]) for k in arrays.files}
 
 
-def provenance() -> dict:
+def provenance(device: str = "cpu") -> dict:
     """Package and torch versions, device, and the commit of a checkout."""
     import recdrop
 
@@ -175,7 +175,7 @@ def provenance() -> dict:
         "recdrop": recdrop.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "device": "cpu",
+        "device": "cpu" if device == "cpu" else torch.cuda.get_device_name(device),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "commit": _commit(),

@@ -91,7 +91,7 @@ def _train(task, conditions: list[Condition], p: Parameters) -> list[dict]:
             f"schemes={p.schemes} with rates={p.rates}: none of them exists for this network; a "
             'vanilla RNN has "none" and "gal", or the rate 0'
         )
-    return train(task, conditions, p.results_dir, p.fresh, at_once=p.at_once)
+    return train(task, conditions, p.results_dir, p.fresh, at_once=p.at_once, device=p.device)
 
 
 def _grid(task, p: Parameters) -> list[Condition]:

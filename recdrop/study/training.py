@@ -15,6 +15,7 @@ import torch
 
 from recdrop.study import chunks, results
 from recdrop.study.conditions import Condition
+from recdrop.study.precision import arithmetic
 from recdrop.study.progress import AGAIN, Progress
 from recdrop.study.replicas import Replicas
 
@@ -32,6 +33,7 @@ def train(
     progress: bool = True,
     at_once: int | None = None,
     checkpoint_every: float = 600.0,
+    device: str = "cpu",
 ) -> list[dict]:
     """Manifests of ``conditions``, in order; networks that have none are trained.
 
@@ -47,11 +49,13 @@ def train(
         progress: show a bar with loss, metric and time left.
         at_once: networks in one table; as many as half of the free memory holds where None.
         checkpoint_every: seconds; besides, there is a checkpoint after each epoch.
+        device: ``"cpu"`` or ``"cuda"``. It is no part of a condition: a result that is there is
+            read wherever it was made, and says so.
 
     Raises:
         OSError: the folder cannot be written to and something must be trained, or the disk is full.
         ValueError: a manifest is damaged, or a checkpoint and the one before it; it is named and
-            left as it is. Or ``at_once`` is less than 1.
+            left as it is. Or ``at_once`` is less than 1, or the precision is not the device's.
     """
     if at_once is not None and at_once < 1:
         raise ValueError(f"at_once={at_once} trains nothing; give 1 or more, or None")
@@ -61,25 +65,24 @@ def train(
         folder = results.writable(results_dir)
         # All that can fail, fails before anything that is there is touched.
         networks = [task.network(c.recurrent_dropout, c.forward, c.seed) for c in conditions]
-        at_once = at_once or chunks.fitting(task, networks[0])
+        at_once = at_once or chunks.fitting(task, networks[0], device)
         _ = task.data, networks.clear()
         if fresh:
             results.set_aside(folder, conditions)
         results.clear_parts(folder)
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
     by_name = {c.name: c for c in conditions}
+    options = {"progress": progress, "checkpoint_every": checkpoint_every, "device": device}
     for path, names in _interrupted(results.from_root(results_dir) / CHECKPOINTS, by_name, fresh):
         if todo & names:
-            done |= _train_table(task, by_name, names, folder, path, progress, checkpoint_every)
+            done |= _train_table(task, by_name, names, folder, path, **options)
             todo -= names
         _remove(path)
     again = "Run it again without fresh=True" if fresh else AGAIN
     for names in chunks.split([name for name in by_name if name in todo], at_once or 1):
         digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
         path = folder / CHECKPOINTS / f"{digest}{LAST}"
-        done |= _train_table(
-            task, by_name, set(names), folder, path, progress, checkpoint_every, again
-        )
+        done |= _train_table(task, by_name, set(names), folder, path, **options, again=again)
         _remove(path)
     return [done[c.name] for c in conditions]
 
@@ -143,7 +146,7 @@ def _read(path: Path) -> dict:
             raise _Damaged(str(error)) from error
         file.seek(0)
         try:
-            return torch.load(file, weights_only=True)
+            return torch.load(file, weights_only=True, map_location="cpu")
         except (OSError, MemoryError):
             raise
         except Exception as error:  # whole, but not of our making: torch refuses to unpickle it
@@ -161,6 +164,7 @@ def _train_table(
     checkpoint: Path,
     progress: bool,
     checkpoint_every: float,
+    device: str,
     again: str = AGAIN,
 ) -> dict[str, dict]:
     """Train the named networks, from the checkpoint if it exists; their manifests by name."""
@@ -174,12 +178,14 @@ def _train_table(
         s["optimiser"],
         s["lr"],
         s["clip"],
+        device,
     )
     state = {"names": sorted(names), "epoch": 0, "begun": None, "seconds": 0.0, "frozen": []}
     state["curves"] = {name: [] for name in names}
     if found := _load(checkpoint):
         state |= found
         table.load_state_dict(state.pop("table"))
+        state["begun"] = _there(state["begun"], table.device)
     manifests, saved = {}, time.perf_counter()
 
     def save() -> None:
@@ -199,7 +205,7 @@ def _train_table(
 
     updates = state["epoch"] * task.updates_per_epoch
     updates += state["begun"]["updates"] if state["begun"] else 0
-    with Progress(task, len(table), updates, progress, again) as bar:
+    with arithmetic(s, device), Progress(task, len(table), updates, progress, again) as bar:
         while set(table.names) - set(state["frozen"]):
             measured = task.train_epoch(table.train(), state["epoch"], tick, state["begun"])
             measured |= task.evaluate(table.train(False))
@@ -240,12 +246,22 @@ def _train_table(
                     data=task.data,
                     seconds=round(state["seconds"], 1),
                     networks_in_table=len(state["names"]),
+                    device=device,
                 )
             if len(staying) < len(table):
                 table.keep(staying)
             bar.left(len(table) - len(state["frozen"]))
             save()
     return manifests
+
+
+def _there(begun, device: torch.device):
+    """What goes on from the middle of an epoch, with its tensors on the device."""
+    if isinstance(begun, dict):
+        return {k: _there(v, device) for k, v in begun.items()}
+    if isinstance(begun, tuple):
+        return tuple(_there(v, device) for v in begun)
+    return begun.to(device) if isinstance(begun, torch.Tensor) else begun
 
 
 def _final(task, curve: list[dict]) -> dict:

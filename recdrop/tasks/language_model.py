@@ -146,7 +146,7 @@ class LanguageModelling:
         to go on from there as ``begun``.
         """
         at = begun or {"updates": 0, "state": self._first_state(table), "total": 0.0, "count": 0}
-        windows = self._windows(self.corpus.train, whole=False)
+        windows = self._windows(self.corpus.train.to(table.device), whole=False)
         for x, y in islice(windows, at["updates"], None):
             losses, state = table(x, at["state"], y, in_dims=(None, 0, None))  # (R, T, B)
             table.update(losses.sum(1).mean(1))
@@ -170,7 +170,7 @@ class LanguageModelling:
     def cross_entropy(self, table, tokens: Tensor) -> Tensor:
         """(R,) nats per token, each token of the split counted once, the state carried through."""
         state, total = self._first_state(table), 0.0
-        for x, y in self._windows(tokens, whole=True):
+        for x, y in self._windows(tokens.to(table.device), whole=True):
             counted = y >= 0
             losses, state = table(x, state, y.clamp(min=0), in_dims=(None, 0, None))
             total = total + (losses.double() * counted).sum((1, 2))
@@ -178,7 +178,7 @@ class LanguageModelling:
 
     def _first_state(self, table) -> tuple[Tensor, ...]:
         s = self.settings
-        zeros = torch.zeros(len(table), 1, s["batch"], s["hidden"])
+        zeros = torch.zeros(len(table), 1, s["batch"], s["hidden"], device=table.device)
         return (zeros, zeros) if s.get("cell", "lstm") == "lstm" else (zeros,)
 
     def _windows(self, tokens: Tensor, whole: bool) -> Iterator[tuple[Tensor, Tensor]]:
@@ -188,7 +188,7 @@ class LanguageModelling:
         their number, training leaves out the last few; ``whole`` marks missing targets with -1.
         """
         batch, steps = self.settings["batch"], self.settings["steps"]
-        before = torch.cat([torch.tensor([self.corpus.eos]), tokens[:-1]])
+        before = torch.cat([tokens.new_tensor([self.corpus.eos]), tokens[:-1]])
         if whole:
             missing = -len(tokens) % batch
             before, tokens = F.pad(before, (0, missing)), F.pad(tokens, (0, missing), value=-1)

@@ -191,10 +191,12 @@ class NamedEntities:
         takes to go on from there as ``begun``.
         """
         at = begun or {"updates": 0, "loss": 0.0, "right": 0.0, "count": 0}
-        batches = list(zip(*(self._samples(epoch, s) for s in table.seeds), strict=True))
-        for batch in islice(batches, at["updates"], None):
-            x, y = (torch.stack(v) for v in zip(*batch, strict=True))  # (R, T, B)
-            logits = table(self._features(x))  # (R, T, B, tags)
+        drawn = {s: self._samples(epoch, s) for s in set(table.seeds)}
+        batches = list(zip(*(drawn[s] for s in table.seeds), strict=True))
+        stacked = [[torch.stack(v).to(table.device) for v in zip(*b, strict=True)] for b in batches]
+        features = self._loaded()[2].to(table.device)
+        for x, y in islice(stacked, at["updates"], None):  # (R, T, B)
+            logits = table(features[x])  # (R, T, B, tags)
             losses = F.cross_entropy(
                 logits.flatten(0, -2), y.flatten(), ignore_index=OUTSIDE, reduction="none"
             ).view(y.shape)
@@ -221,13 +223,13 @@ class NamedEntities:
     @torch.no_grad()
     def tags(self, table, split: str) -> list[list[list[str]]]:
         """For each network, the tags of each sentence; the likeliest one for each word."""
-        sentences = self._loaded()[3][split]
+        sentences, features = self._loaded()[3][split], self._loaded()[2].to(table.device)
         order = sorted(range(len(sentences)), key=lambda i: len(sentences[i][0]))
         found = [[[] for _ in sentences] for _ in range(len(table))]
         for start in range(0, len(order), 64):
             which = order[start : start + 64]
-            x = pad_sequence([sentences[i][0] for i in which])  # (T, B)
-            best = table(self._features(x), in_dims=None).argmax(-1).mT.tolist()  # (R, B, T)
+            x = pad_sequence([sentences[i][0] for i in which]).to(table.device)  # (T, B)
+            best = table(features[x], in_dims=None).argmax(-1).mT.tolist()  # (R, B, T)
             for network, rows in zip(found, best, strict=True):
                 for i, row in zip(which, rows, strict=True):
                     network[i] = [self.corpus.tags[t] for t in row[: len(sentences[i][0])]]
@@ -240,10 +242,6 @@ class NamedEntities:
 
     def is_finished(self, curve: list[dict], recurrent_dropout: RecurrentDropout) -> bool:
         return False
-
-    def _features(self, x: Tensor) -> Tensor:
-        """Word numbers (...) -> (..., F): the word's vector and where it has capitals."""
-        return self._loaded()[2][x]
 
     def _samples(self, epoch: int, first: int) -> list[tuple[Tensor, Tensor]]:
         """Batches of samples (T, B), the same for all networks of a seed."""

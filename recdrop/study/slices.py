@@ -1,0 +1,156 @@
+"""A study in slices of time: tables of networks, each as large as a given wall time lets finish.
+
+Where a machine is lent for minutes, a table that is cut off is lost with its checkpoint. So the
+networks that are left are divided into chunks that will finish, by the pace of the first few
+updates, and the manifests of finished networks are all that must be carried back; the next slice
+goes on from them.
+"""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from recdrop.study import chunks, precision, results
+from recdrop.study.conditions import Condition
+from recdrop.study.replicas import Replicas
+from recdrop.study.training import train
+
+MARGIN = 1.25
+"""An estimate of the remaining time is multiplied by it: epochs are evaluated, too."""
+TRIAL = 6
+"""Updates from which the pace is read, after as many that warm up."""
+
+
+class Work(NamedTuple):
+    """Networks of one task that are wanted."""
+
+    task: object
+    conditions: list[Condition]
+
+
+class Outcome(NamedTuple):
+    """What a slice has done: networks wanted, finished now or before, and seconds taken."""
+
+    wanted: int
+    finished: int
+    seconds: float
+
+    def __str__(self) -> str:
+        left = self.wanted - self.finished
+        rest = f"; {left} are left, run it again for them" if left else ""
+        return f"{self.finished} of {self.wanted} networks finished in {self.seconds:.0f} s{rest}."
+
+
+def seconds(text: str) -> float:
+    """A wall time such as ``9m``, ``90s``, ``1.5h``, or a plain number of seconds.
+
+    >>> seconds("9m"), seconds("1.5h"), seconds("90")
+    (540.0, 5400.0, 90.0)
+
+    Raises:
+        ValueError: it is none, or not above 0.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if not found or not float(found[1]):
+        raise ValueError(f"budget={text!r} is no wall time; give for example 9m, 540s or 2h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def run(
+    works: list[Work],
+    results_dir: str | os.PathLike,
+    device: str = "cpu",
+    budget: float | None = None,
+    at_once: int | None = None,
+    progress: bool = True,
+    say: Callable = lambda text: print(text, file=sys.stderr),
+) -> Outcome:
+    """Train the networks that have no manifest yet; with a ``budget`` of seconds, those of which
+    whole chunks will finish within it.
+
+    Args:
+        at_once: networks in one chunk at most.
+
+    Raises:
+        ValueError: not even one network would finish within the budget.
+    """
+    start = time.monotonic()
+    for task, conditions in works:
+        while todo := [c for c in conditions if results.read(results_dir, c) is None]:
+            size = len(todo)
+            if budget is not None:
+                left = budget - (time.monotonic() - start)
+                size, one = _fitting(task, todo, device, left, at_once)
+                if not size:
+                    done = _outcome(works, results_dir, start)
+                    if not done.finished and left > 0.9 * budget:
+                        raise ValueError(
+                            f"budget={budget:.0f} s: one network of {task.label} takes up to about "
+                            f"{one:.0f} s here; give more, or no budget, which keeps checkpoints"
+                        )
+                    return done
+                say(f"{task.label}: {size} of {len(todo)} networks in the {left:.0f} s left")
+            together = at_once if budget is None else size
+            train(task, todo[:size], results_dir, False, progress, together, device=device)
+    return _outcome(works, results_dir, start)
+
+
+def _outcome(works: list[Work], results_dir: str | os.PathLike, start: float) -> Outcome:
+    wanted = [c for work in works for c in work.conditions]
+    finished = sum(results.read(results_dir, c) is not None for c in wanted)
+    return Outcome(len(wanted), finished, time.monotonic() - start)
+
+
+def _fitting(
+    task, todo: list[Condition], device: str, left: float, at_once: int | None
+) -> tuple[int, float]:
+    """How many networks will all have finished in the seconds that are left, and the time of one.
+
+    The time of an update is taken as linear in the number of networks, measured at both ends.
+    """
+    first = todo[0]
+    network = task.network(first.recurrent_dropout, first.forward, first.seed)
+    most = min(len(todo), chunks.fitting(task, network, device), at_once or len(todo))
+    updates = task.settings["epochs"] * task.updates_per_epoch * MARGIN
+    one = pace(task, todo[:1], device)
+    many = pace(task, todo[:most], device) if most > 1 else one
+    each = max(0.0, (many - one) / max(1, most - 1))
+    if many * updates <= left:
+        return most, one * updates
+    if one * updates > left:
+        return 0, one * updates
+    return 1 + int((left / updates - one) / each), one * updates
+
+
+class _Enough(Exception):
+    pass
+
+
+def pace(task, conditions: list[Condition], device: str, updates: int = TRIAL) -> float:
+    """Seconds that an update of these networks together takes; what it trains is thrown away."""
+    s, times = task.settings, []
+    networks = [task.network(c.recurrent_dropout, c.forward, c.seed) for c in conditions]
+    names, seeds = [c.name for c in conditions], [c.seed for c in conditions]
+    table = Replicas(networks, names, seeds, s["optimiser"], s["lr"], s["clip"], device)
+
+    def tick(*_, **__) -> None:
+        if device != "cpu":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter())
+        if len(times) > 2 * updates:
+            raise _Enough
+
+    with precision.arithmetic(s, device):
+        try:
+            task.train_epoch(table.train(), 0, tick)
+        except _Enough:
+            pass
+    if len(times) < 2:
+        return 0.0
+    warm = min(updates, len(times) - 2)
+    return (times[-1] - times[warm]) / (len(times) - 1 - warm)
