@@ -129,6 +129,10 @@ def _bench_arguments(bench: argparse.ArgumentParser) -> None:
         "Time our LSTM with recurrent dropout against torch.nn.LSTM without, side by side. "
         "On a machine that does nothing else, please."
     )
+    bench.add_argument(
+        "--device", default="cpu", choices=("cpu", "cuda"),
+        help="cuda: tables of 1, 8, 26 and 78 networks against cuDNN's nn.LSTM",
+    )  # fmt: skip
     bench.add_argument("--threads", default="", help="such as 1,2; by default as many as cores")
     bench.add_argument("--dtype", default="fp32,bf16", help="fp32, bf16, or both")
     bench.add_argument(
@@ -149,6 +153,9 @@ def _bench_arguments(bench: argparse.ArgumentParser) -> None:
 def _bench(a: argparse.Namespace) -> None:
     from recdrop.bench import report, run
 
+    if a.device == "cuda":
+        _bench_gpu(a)
+        return
     if a.show:
         print(report.markdown(report.read(a.show)["runs"]))
         return
@@ -167,6 +174,21 @@ def _bench(a: argparse.Namespace) -> None:
     if a.json:
         report.save(a.json, runs)
     print(report.markdown(runs))
+
+
+def _bench_gpu(a: argparse.Namespace) -> None:
+    from recdrop.bench import gpu, gpu_report
+
+    if a.show:
+        print(gpu_report.markdown(gpu_report.read(a.show)))
+        return
+    options = gpu.QUICK if a.quick else gpu.Options()
+    given = {"shapes": a.shapes and tuple(a.shapes.split(",")), "seconds": a.seconds}
+    options = options._replace(**{k: v for k, v in given.items() if v is not None})
+    run = gpu.measure(options, say=lambda text: print(text, file=sys.stderr))
+    if a.json:
+        gpu_report.save(a.json, run)
+    print(gpu_report.markdown(run))
 
 
 def _kernels(a: argparse.Namespace) -> int | None:

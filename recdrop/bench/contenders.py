@@ -103,18 +103,19 @@ def _ours(shape: Shape, dtype: str, backend: str = "auto") -> Passes:
 
 def naive_loop(shape: Shape) -> Passes:
     """What one writes first: a Python loop over steps with F.dropout on the update."""
-    loop, parameters = _loop(shape)
+    loop, parameters = naive(shape)
     return _torch(shape, loop, parameters)
 
 
 def compiled_loop(shape: Shape) -> Passes:
     """The naive loop by torch.compile, which unrolls it: compiling may take minutes."""
-    loop, parameters = _loop(shape)
+    loop, parameters = naive(shape)
     return _torch(shape, torch.compile(loop), parameters)
 
 
-def _loop(shape: Shape) -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
-    cell = nn.LSTMCell(shape.I, shape.H)
+def naive(shape: Shape, device: str = "cpu") -> tuple[Callable[[Tensor], Tensor], list[Tensor]]:
+    """A Python loop over steps with F.dropout on the update, and its parameters."""
+    cell = nn.LSTMCell(shape.I, shape.H).to(device)
     act = getattr(torch, shape.activation)
 
     def loop(x: Tensor) -> Tensor:

@@ -125,8 +125,8 @@ def shapes(found: list[dict]) -> str:
     for name in _unique(row["name"] for row in found):
         by = {(row["contender"], row["dtype"]): row for row in select(found, name=name)}
         cells = [_ratio(by[key]["ratio"]) if key in by else "" for key in others]
-        lines.append([name, _size(by[base]["shape"]), _time(by[base]["seconds"][1]), *cells])
-    return _markdown(["shape", "size", *map(" ".join, [base, *others])], lines)
+        lines.append([name, _size(by[base]["shape"]), duration(by[base]["seconds"][1]), *cells])
+    return markdown_table(["shape", "size", *map(" ".join, [base, *others])], lines)
 
 
 def _size(shape: list) -> str:
@@ -143,7 +143,7 @@ def memory(found: list[dict]) -> str:
         by = {(row["contender"], row["dtype"]): row for row in select(found, name=name)}
         cells = [f"{by[key]['peak_bytes'] / 1e6:.0f}" if key in by else "" for key in columns]
         lines.append([name, *cells])
-    return _markdown(["MB", *(" ".join(key) for key in columns)], lines)
+    return markdown_table(["MB", *(" ".join(key) for key in columns)], lines)
 
 
 def training(found: list[dict]) -> str:
@@ -155,9 +155,9 @@ def training(found: list[dict]) -> str:
         epoch = step / R * row["steps_per_epoch"]
         faster = _ratio([R / v for v in reversed(row["ratio"])])
         model = f"{row['contender']} {row['dtype']}"
-        lines.append([row["name"], model, _time(step / R), _time(epoch), faster])
+        lines.append([row["name"], model, duration(step / R), duration(epoch), faster])
     head = ["benchmark", "model", "step of a network", "epoch", "times as fast"]
-    return _markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 def work(run: dict) -> str:
@@ -167,7 +167,7 @@ def work(run: dict) -> str:
         rows = 1 if name == "order" else shape.T  # where a class is read from the last state
         layers = shape.flops, output.flops(rows * shape.B, shape.H, CLASSES[name])
         cells = [f"{flops / 1e9:.2f}" for flops in layers]
-        at_best = [_time(sum(layers) / run["ceilings"][dtype]) for dtype in ("fp32", "bf16")]
+        at_best = [duration(sum(layers) / run["ceilings"][dtype]) for dtype in ("fp32", "bf16")]
         lines.append([name, _size(shape), *cells, *at_best])
     head = [
         "benchmark",
@@ -177,7 +177,7 @@ def work(run: dict) -> str:
         "at best fp32",
         "at best bf16",
     ]
-    return _markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 def summary(found: list[dict]) -> str:
@@ -195,7 +195,7 @@ def summary(found: list[dict]) -> str:
                 cells.append(f"{1 / step[0]['ratio'][1]:.2f}" if step else "")
                 lines.append([name, _size(here[0]["shape"]), str(threads), *cells])
     head = ["LSTM of", "R × T×B×I×H", "threads", "fp32", "bf16", "training step, times as fast"]
-    return _markdown(head, lines)
+    return markdown_table(head, lines)
 
 
 def _columns(found: list[dict]) -> list[tuple[str, str]]:
@@ -206,7 +206,7 @@ def _unique(values: Iterable) -> list:
     return list(dict.fromkeys(values))
 
 
-def _markdown(head: list[str], lines: list[list[str]]) -> str:
+def markdown_table(head: list[str], lines: list[list[str]]) -> str:
     rule = "|---" * len(head) + "|"
     text = ["| " + " | ".join(cells) + " |" for cells in (head, *lines)]
     return "\n".join([text[0], rule, *text[1:]])
@@ -217,9 +217,9 @@ def _ratio(values: list[float]) -> str:
     return f"{middle:.2f} ({low:.2f}–{high:.2f})"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """
-    >>> [_time(v) for v in (0.00123, 0.0456, 7.8, 600.0, 12000.0)]
+    >>> [duration(v) for v in (0.00123, 0.0456, 7.8, 600.0, 12000.0)]
     ['1.2 ms', '45.6 ms', '7.8 s', '10.0 min', '3.3 h']
     """
     for size, unit in ((3600, "h"), (60, "min"), (1, "s")):

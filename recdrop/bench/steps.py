@@ -97,8 +97,12 @@ def _summed(losses: Tensor) -> Tensor:
 
 
 def _classes(target: Tensor) -> Callable[[Tensor], Tensor]:
+    there = {}  # the target by device, moved once
+
     def loss(logits: Tensor) -> Tensor:  # (R, ..., classes)
-        repeated = target.expand(logits.shape[:-1]).flatten()
+        if logits.device not in there:
+            there[logits.device] = target.to(logits.device)
+        repeated = there[logits.device].expand(logits.shape[:-1]).flatten()
         losses = F.cross_entropy(logits.flatten(0, -2), repeated, reduction="none")
         return losses.view(len(logits), -1).mean(1)
 
@@ -131,7 +135,7 @@ def _step(benchmark: Benchmark, network: nn.Module, dtype: str) -> Callable[[], 
     def step() -> None:
         with autocast(dtype):
             found = network(*benchmark.batch)
-        benchmark.loss(_first(found).unsqueeze(0)).sum().backward()
+        benchmark.loss(first(found).unsqueeze(0)).sum().backward()
         nn.utils.clip_grad_norm_(parameters, s["clip"])
         optimiser.step()
         optimiser.zero_grad()
@@ -150,10 +154,10 @@ def _table_step(benchmark: Benchmark, networks: list[nn.Module], dtype: str) -> 
     def step() -> None:
         with autocast(dtype):
             found = table(*batch, in_dims=dims)
-        table.update(benchmark.loss(_first(found)))
+        table.update(benchmark.loss(first(found)))
 
     return step
 
 
-def _first(found: Tensor | tuple) -> Tensor:
+def first(found: Tensor | tuple) -> Tensor:
     return found[0] if isinstance(found, tuple) else found

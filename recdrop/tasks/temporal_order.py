@@ -91,7 +91,8 @@ class TemporalOrder:
         """
         at = begun or {"updates": 0, "loss": 0.0, "accuracy": 0.0}
         s = self.settings
-        x, y = self._draw(table, s["batches"] * s["batch"], f"train, epoch {epoch}")
+        x, y = self._draw(table.seeds, s["batches"] * s["batch"], f"train, epoch {epoch}")
+        x, y = x.to(table.device), y.to(table.device)
         batches = zip(x.split(s["batch"], 2), y.split(s["batch"], 1), strict=True)
         for n, (batch, target) in islice(enumerate(batches, 1), at["updates"], None):
             logits = table(batch)  # (R, T, B) -> (R, B, 4)
@@ -109,7 +110,8 @@ class TemporalOrder:
     @torch.no_grad()
     def evaluate(self, table) -> dict[str, Tensor]:
         """(R,) accuracy over the test sequences."""
-        x, y = self._draw(table, self.settings["test"], "test")
+        x, y = self._draw(table.seeds, self.settings["test"], "test")
+        x, y = x.to(table.device), y.to(table.device)
         parts = [_accuracy(table(a), b) * b.shape[1] for a, b in zip(
             x.split(1000, 2), y.split(1000, 1), strict=True)]  # fmt: skip
         return {"test": sum(parts) / self.settings["test"]}
@@ -125,16 +127,16 @@ class TemporalOrder:
     def next_lr(self, curve: list[dict], lr: float) -> float:
         return lr
 
-    def _draw(self, table, count: int, purpose: str) -> tuple[Tensor, Tensor]:
-        """(R, T, count), (R, count) on the table's device: one draw for each distinct seed."""
+    def _draw(self, seeds: list[int], count: int, purpose: str) -> tuple[Tensor, Tensor]:
+        """(R, T, count), (R, count): one draw for each distinct seed."""
         drawn = {
             s: sequences(
                 count, self.settings["length"], torch.Generator().manual_seed(seed(purpose, s))
             )
-            for s in set(table.seeds)
+            for s in set(seeds)
         }
-        x, y = zip(*(drawn[s] for s in table.seeds), strict=True)
-        return torch.stack(x).to(table.device), torch.stack(y).to(table.device)
+        x, y = zip(*(drawn[s] for s in seeds), strict=True)
+        return torch.stack(x), torch.stack(y)
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
