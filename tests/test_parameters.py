@@ -104,7 +104,7 @@ def test_folders_may_be_paths(tmp_path):
         ("profile", "fast", "choose from ['smoke', 'quick', 'paper']"),
         ("profile", ["quick"], "is not a string"),
         ("profile", None, "is not a string"),
-        XX,
+        ("device", "tpu", "choose from ['cpu', 'cuda']"),
         ("fresh", "yes", "is not True or False"),
         ("fresh", 1, "is not True or False"),
         ("results_dir", None, "is not a string"),
