@@ -1,0 +1,54 @@
+// A small chart in SVG: linear or logarithmic axes, lines, dots, intervals. Colours come from the
+// style sheet by class, so that themes need no redrawing.
+
+import { svg } from "./dom.js";
+
+/** x and y are { min, max, ticks: [[value, text]], label, log }. */
+export function plot({ width, height, x, y, left = 44, bottom = 34, top = 8, right = 10 }) {
+  const position = (axis, from, to) => {
+    const at = axis.log ? Math.log10 : (v) => v;
+    const [a, b] = [at(axis.min), at(axis.max)];
+    return (v) => {
+      const share = (at(Math.min(Math.max(v, axis.min), axis.max)) - a) / (b - a);
+      return Math.round(10 * (from + share * (to - from))) / 10;
+    };
+  };
+  const px = position(x, left, width - right), py = position(y, height - bottom, top);
+  const root = svg("svg", { class: "rd-plot", viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" });
+  for (const [value, text] of y.ticks) {
+    root.append(
+      svg("line", { class: "rd-grid", x1: left, x2: width - right, y1: py(value), y2: py(value) }),
+      svg("text", { class: "rd-tick", x: left - 6, y: py(value) + 4, "text-anchor": "end" }, text));
+  }
+  for (const [value, text] of x.ticks) {
+    root.append(svg("text", { class: "rd-tick", x: px(value), y: height - bottom + 16, "text-anchor": "middle" }, text));
+  }
+  root.append(
+    svg("line", { class: "rd-axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }),
+    svg("text", { class: "rd-tick", x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, x.label));
+  return {
+    root, px, py,
+    line(points, kind, title) {
+      // What is not finite, or leaves the chart for good, ends the line.
+      const inside = points.filter(([a, b]) => Number.isFinite(a) && Number.isFinite(b));
+      const path = inside.map(([a, b]) => `${px(a)},${py(b)}`).join(" ");
+      root.append(svg("polyline", { class: `rd-curve ${kind}`, points: path }, title ? svg("title", {}, title) : null));
+    },
+    dot(a, b, kind, radius = 3) {
+      root.append(svg("circle", { class: `rd-dot ${kind}`, cx: px(a), cy: py(b), r: radius }));
+    },
+    interval(a, low, high, kind) {
+      root.append(svg("line", { class: `rd-interval ${kind}`, x1: px(a), x2: px(a), y1: py(low), y2: py(high) }));
+    },
+    vertical(a, kind, text) {
+      root.append(svg("line", { class: `rd-rule ${kind}`, x1: px(a), x2: px(a), y1: top, y2: height - bottom }));
+      if (text) this.note(a, y.log ? y.max : y.max, text, 4, 10);
+    },
+    horizontal(b, kind) {
+      root.append(svg("line", { class: `rd-rule ${kind}`, x1: left, x2: width - right, y1: py(b), y2: py(b) }));
+    },
+    note(a, b, text, dx = 0, dy = 0, anchor = "start", kind = "") {
+      root.append(svg("text", { class: `rd-note ${kind}`, x: px(a) + dx, y: py(b) + dy, "text-anchor": anchor }, text));
+    },
+  };
+}
