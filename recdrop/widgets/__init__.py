@@ -1,5 +1,7 @@
 """Figures that a reader moves: they compute in the page, and with Python where there is a kernel."""
 
 from recdrop.widgets.explorer import MemoryExplorer
+from recdrop.widgets.fading import Fading
+from recdrop.widgets.results import ResultsExplorer
 
-__all__ = ["MemoryExplorer"]
+__all__ = ["Fading", "MemoryExplorer", "ResultsExplorer"]

@@ -17,9 +17,13 @@ const NEEDS = ["networks", "sequences", "sequence", "scheme", "rate"];
 const NAMES = { none: "no dropout", semeniuta: "own", gal: "Gal", moon: "Moon" };
 const SITE = { semeniuta: "update", gal: "hidden", moon: "cell" };
 const DROPPED = { semeniuta: "update", gal: "hidden state", moon: "cell state" };
+const MASKED = {
+  moon: "Masks on the cell state (Eq. 8).", gal: "Masks on the hidden state (Eq. 7).",
+  semeniuta: "Masks on the update (Eq. 9).", none: "No recurrent dropout.",
+};
 const RATES = Array.from({ length: 19 }, (_, i) => i / 20);
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 const short = (v) => (Math.abs(v) >= 1e4 || (v && Math.abs(v) < 1e-3) ? v.toExponential(1) : v.toPrecision(3));
 
 function render({ model, root }) {
@@ -108,11 +112,11 @@ function render({ model, root }) {
   // ---- the controls -----------------------------------------------------------------------
 
   const rates = [...new Set(get("networks").filter((n) => n.rate).map((n) => n.rate))].sort();
-  const scheme = choice(model, "scheme", "Masks stand on", [
-    ["moon", "cell (Moon)", "Eq. 8"], ["gal", "hidden (Gal)", "Eq. 7"],
-    ["semeniuta", "update (own)", "Eq. 9"], ["none", "nothing", "no recurrent dropout"],
+  const scheme = choice(model, "scheme", "Scheme", [
+    ["moon", "Moon", "masks on the cell state, Eq. 8"], ["gal", "Gal", "masks on the hidden state, Eq. 7"],
+    ["semeniuta", "own", "masks on the update, Eq. 9"], ["none", "none", "no recurrent dropout"],
   ]);
-  const per = choice(model, "per", "drawn per", [["sequence", "sequence"], ["step", "step"]]);
+  const per = choice(model, "per", "Masks per", [["sequence", "sequence"], ["step", "step"]]);
   const trained = choice(model, "trained", "Trained with rate", rates.map((r) => [r, r.toFixed(2)]));
   const rate = slider(model, "rate", "Evaluated at rate", { min: 0, max: 0.9, step: 0.05, format: (v) => v.toFixed(2) });
   const phase = choice(model, "masked", "Phase", [[false, "evaluation"], [true, "training masks"]]);
@@ -152,8 +156,8 @@ function render({ model, root }) {
     html("div", { class: "rd-controls" },
       html("section", { class: "rd-group", "aria-label": "The trained network" },
         html("h4", {}, "A trained network"), scheme.element, per.element, trained.element, facts),
-      html("section", { class: "rd-group", "aria-label": "What it is asked" },
-        html("h4", {}, "What it is asked"), rate.element, phase.element, scaling.element, meaning)),
+      html("section", { class: "rd-group", "aria-label": "How it is run now" },
+        html("h4", {}, "How it is run now"), rate.element, phase.element, scaling.element, meaning)),
     html("div", { class: "rd-figure" },
       html("div", { class: "rd-over-time" },
         html("div", { class: "rd-row" }, length.element, another, redraw),
@@ -162,7 +166,8 @@ function render({ model, root }) {
         html("h4", {}, "Its answer, were the sequence to end there"),
         html("div", { class: "rd-probabilities" }, answers, rows)),
       html("div", { class: "rd-aside" },
-        html("h4", {}, "Accuracy"), accuracy, accuracyChart, fadingTitle, fadingChart, fadingText)),
+        html("h4", {}, "Accuracy"), accuracy, accuracyChart,
+        html("p", { class: "rd-small" }, "Dashed: guessing, 25 %, and the rate of training."), fadingTitle, fadingChart, fadingText)),
     summary, clock);
   for (const canvas of [cells, rows]) {
     canvas.addEventListener("click", (event) => {
@@ -228,7 +233,7 @@ function render({ model, root }) {
     for (const control of [per, trained, rate, scaling, phase]) control.enable(dropped);
     redraw.disabled = !shown.mask;
     const learned = `${percent(n.train)} right ${dropped ? "with its masks" : "in training"}, ${percent(n.test)} at the test`;
-    facts.textContent = `LSTM of ${n.units} units, trained on sequences of ${n.length} under Eq. 3 (${n.protocol}, seed ${n.seed}, ${n.epoch} epochs): ${learned}, on ${n.tested.toLocaleString("en")} sequences.`;
+    facts.textContent = `${MASKED[s.scheme]} LSTM of ${n.units} units, trained on sequences of ${n.length} under Eq. 3 (${n.protocol}, seed ${n.seed}, ${n.epoch} epochs): ${learned}, on ${n.tested.toLocaleString("en")} sequences.`;
     facts.title = n.name;
     const q = 1 - s.rate, fixed = (v) => v.toFixed(2);
     const often = s.scheme === "moon" ? " at every step" : "";
@@ -242,7 +247,7 @@ function render({ model, root }) {
           ? `The weights learned under Eq. 3, with factors they never met: kept units of the ${DROPPED[s.scheme]} are multiplied by 1/(1 − p) = ${fixed(1 / q)}${often}. Not a network trained under Eq. 14.`
           : "The weights learned under Eq. 3 with no mask and no factor, whatever the rate. Not a network trained under Eq. 14.";
     legend.replaceChildren(
-      html("span", {}, `−${short(shown.range)}`), html("span", { class: "rd-gradient" }), html("span", {}, `+${short(shown.range)}`),
+      html("span", {}, `−${short(shown.range)}`), html("span", { class: "rd-gradient" }), html("span", {}, `+${short(shown.range)}, square-root scale`),
       html("span", { class: "rd-key" }, shown.mask ? html("span", { class: "rd-mark" }) : null,
         shown.mask ? ` dropped (${DROPPED[s.scheme]})` : s.masked && dropped ? "nothing is dropped" : "no masks"),
       html("span", { class: "rd-key" }, `largest here: ${short(shown.largest)}`));
@@ -266,11 +271,7 @@ function render({ model, root }) {
       y: { min: 0, max: 1, ticks: [0, 0.25, 0.5, 0.75, 1].map((v) => [v, `${100 * v} %`]) },
     });
     chart.horizontal(0.25, "rd-chance");
-    chart.note(0.9, 0.25, "guessing", 0, -5, "end");
-    if (s.scheme !== "none") {
-      chart.vertical(s.trained, "rd-trained");
-      chart.note(s.trained, 0, "trained here", s.trained > 0.6 ? -5 : 5, -6, s.trained > 0.6 ? "end" : "start");
-    }
+    if (s.scheme !== "none") chart.vertical(s.trained, "rd-trained");
     const points = [];
     for (const r of RATES) {
       const found = counts.get(keyOf({ ...s, rate: r }));

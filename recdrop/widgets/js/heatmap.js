@@ -28,7 +28,8 @@ export function drawCells(canvas, { values, units, steps, order, range, mask, le
   for (let t = 0; t < steps; t++) {
     for (let place = 0; place < units; place++) {
       const at = t * units + order[place], value = values[at] / range;
-      const share = Number.isNaN(value) ? 0 : Math.min(1, Math.abs(value));
+      // By the square root, so that a faded memory is pale, and still to be seen.
+      const share = Number.isNaN(value) ? 0 : Math.sqrt(Math.min(1, Math.abs(value)));
       context.fillStyle = `rgb(${mix(middle, value < 0 ? low : high, share)})`;
       context.fillRect(left(t), place * row, left(t + 1) - left(t) - 0.5, row - 0.5);
       if (mask && !mask[at]) {

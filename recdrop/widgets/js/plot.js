@@ -40,9 +40,8 @@ export function plot({ width, height, x, y, left = 44, bottom = 34, top = 8, rig
     interval(a, low, high, kind) {
       root.append(svg("line", { class: `rd-interval ${kind}`, x1: px(a), x2: px(a), y1: py(low), y2: py(high) }));
     },
-    vertical(a, kind, text) {
+    vertical(a, kind) {
       root.append(svg("line", { class: `rd-rule ${kind}`, x1: px(a), x2: px(a), y1: top, y2: height - bottom }));
-      if (text) this.note(a, y.log ? y.max : y.max, text, 4, 10);
     },
     horizontal(b, kind) {
       root.append(svg("line", { class: `rd-rule ${kind}`, x1: left, x2: width - right, y1: py(b), y2: py(b) }));
