@@ -4,8 +4,11 @@ The source directory is the repository root, so that notebooks keep their paths 
 buttons: sphinx-build -c book . book/_build/html
 """
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 repository_url = "https://github.com/recdrop/recdrop"
 
@@ -21,6 +24,7 @@ extensions = [
     "sphinx_external_toc",
     "sphinx_togglebutton",
     "sphinxcontrib.bibtex",
+    "widget",
 ]
 include_patterns = ["book/**", "notebooks/**"]
 exclude_patterns = ["book/_build", "**/.ipynb_checkpoints"]
@@ -36,8 +40,10 @@ numfig = True
 nb_execution_mode = "off"
 nb_merge_streams = True
 nb_render_markdown_format = "myst"  # tables in outputs; the default knows none
-# Without this, a page with a widget loads require.js and the widgets' code from a CDN.
+# Without this, a page with a widget loads require.js and the widgets' code from a CDN. Ours need
+# 2 kB, on every page, as not only notebooks hold widgets.
 nb_ipywidgets_js = {}
+html_js_files = [("widgets-boot.js", {"defer": "defer"})]
 
 # One file that holds all of MathJax, so that readers' browsers ask no CDN for it. We take it from
 # the package directly: enabled as an extension, the package copies 24 MB to show the same.

@@ -10,7 +10,6 @@ from recdrop.study import memory, results
 from recdrop.study.conditions import Condition, grid
 from recdrop.study.training import train
 from recdrop.tasks.temporal_order import TemporalOrder
-from recdrop.widgets import rate as widget
 
 
 @pytest.fixture(scope="module")
@@ -216,22 +215,3 @@ def test_the_same_figure_is_the_same_file(tmp_path):
 
 def test_a_shown_figure_is_a_picture():
     assert figures.show(figures.fading()).data.startswith(b"\x89PNG")
-
-
-# the slider
-
-
-def test_the_sliders_table_is_what_the_networks_do_there(trained):
-    folder, manifests = trained
-    shown = widget.report(manifests[:2], folder, 15, 0.25, masked=True)
-    for m in manifests[:2]:
-        found = memory.accuracy(memory.network(m, folder, 0.25), 15, masked=True)
-        assert f"<td>{m['condition']['seed']}</td><td>{100 * found:.1f} %</td>" in shown
-
-
-def test_the_slider_follows_its_controls(trained):
-    folder, manifests = trained
-    rate, phase, shown = widget.rate_slider(manifests[:1], folder, 15).children
-    for value, masked in ((0.9, False), (0.9, True), (0.0, True)):
-        rate.value, phase.value = value, masked
-        assert shown.value == widget.report(manifests[:1], folder, 15, value, masked)

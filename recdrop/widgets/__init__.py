@@ -1,4 +1,4 @@
-"""Figures that a reader moves: they compute in the page, and with Python where there is a kernel."""
+"""Figures that a reader moves: they compute in the page, and in Python where a kernel runs."""
 
 from recdrop.widgets.explorer import MemoryExplorer
 from recdrop.widgets.fading import Fading

@@ -1,4 +1,4 @@
-"""The memory explorer: trained LSTMs that answer as a reader moves where and how they are masked."""
+"""The memory explorer: trained LSTMs that answer as a reader moves their masks."""
 
 import os
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recdrop import masks
 from recdrop.data.temporal_order import SYMBOLS, sequences
-from recdrop.dropout import SAMPLINGS, SCALINGS, RecurrentDropout, threshold
+from recdrop.dropout import SAMPLINGS, SCALINGS, threshold
 from recdrop.study.conditions import Condition
 from recdrop.study.parameters import BOOK
 from recdrop.tasks.temporal_order import TemporalOrder

@@ -20,7 +20,7 @@ WEIGHTS = ("recurrent.weight_ih_l0", "recurrent.weight_hh_l0", "recurrent.bias",
 MISSING = (
     "{name} is not in {folder}; train the explorer's networks there:\n"
     "    papermill notebooks/02_memory_loss.ipynb runs/explorer.ipynb "
-    "-p schemes '[\"none\", \"semeniuta\", \"gal\", \"moon\"]' -p rates '[0.25, 0.5, 0.75]' "
+    '-p schemes \'["none", "semeniuta", "gal", "moon"]\' -p rates \'[0.25, 0.5, 0.75]\' '
     "-p seeds 0 -p results_dir {folder}"
 )
 

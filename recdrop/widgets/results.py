@@ -14,9 +14,11 @@ TOLD = {
     "paper": "the paper's set-up",
     "paper-own-vectors": "the paper's set-up but for the word vectors, trained on the text itself",
     "reduced": "the paper's set-up, cut short: beside the paper's figures, no comparison",
-    "quick": "a small network for a laptop, no reproduction: the paper's figures are for orientation",
+    "quick": "a small network for a laptop, no reproduction: the paper's are for orientation",
     "smoke": "a test of the machinery: its figures mean nothing",
 }
+SETTING = ("protocol", "scheme", "rate", "per", "forward", "length")
+ORDER = ("none", "moon", "gal", "semeniuta")
 ALL = "all"
 
 
@@ -56,13 +58,13 @@ def _table(number: int, results_dir: str | os.PathLike) -> dict:
     for row in tables.table(number, results_dir, beyond=True):
         if not row["rate"]:  # one network, that the paper prints under each scheme
             row = row | {"scheme": "none", "per": "none"}
-        setting = tuple(row.get(k) for k in ("protocol", "scheme", "rate", "per", "forward", "length"))
+        setting = tuple(row.get(k) for k in SETTING)
         if setting not in seen:
             seen.add(setting)
             groups.setdefault(row["protocol"], []).append(_shown(row, keys))
     protocols = [
         {"name": name, "told": TOLD[name], "comparable": name in tables.COMPARABLE,
-         "rows": groups[name]}
+         "rows": sorted(groups[name], key=_order)}
         for name in TOLD if name in groups
     ]  # fmt: skip
     return {
@@ -77,3 +79,9 @@ def _shown(row: dict, keys: tuple[str, str]) -> dict:
     shown = {name: row[name] for name in names if name in row}
     below = paper.BELOW.items() <= row.items()
     return shown | ({"below": "test"} if below else {})
+
+
+def _order(row: dict) -> tuple:
+    """As the paper orders its rows: without dropout first, then by rate, sampling and scheme."""
+    place = ("none", "step", "sequence").index(row["per"]), ORDER.index(row["scheme"])
+    return row["forward"], row.get("length", 0), row["rate"], *place

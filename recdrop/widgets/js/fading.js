@@ -50,7 +50,7 @@ function render({ model, root }) {
   };
   const redraw = button("New masks", "Draw other masks", () => set(model, "draw", get("draw") + 1), "draw");
   const chart = html("div", { class: "rd-chart" });
-  const key = html("p", { class: "rd-small" });
+  const key = html("p", { class: "rd-small rd-inline" });
   const equation = html("p", { class: "rd-equation" });
   const summary = html("p", { class: "rd-summary", role: "status", "aria-live": "polite" });
   root.classList.add("rd-fading");
@@ -59,8 +59,8 @@ function render({ model, root }) {
       html("section", { class: "rd-group", "aria-label": "Dropout" }, controls.scheme.element, controls.rate.element,
         controls.scaling.element, controls.masked.element, controls.per.element),
       html("section", { class: "rd-group", "aria-label": "Cell" }, controls.steps.element, controls.update.element,
-        controls.log.element, html("div", { class: "rd-row" }, redraw), key)),
-    chart, equation, summary);
+        controls.log.element, html("div", { class: "rd-row" }, redraw))),
+    html("h4", {}, "The cell state, from a memory of 1"), chart, key, equation, summary);
 
   const setting = () => ({
     scheme: get("scheme"), rate: get("rate"), per: get("per"), masked: get("masked"), scaling: get("scaling"),
@@ -132,18 +132,19 @@ function render({ model, root }) {
   /** The equation with the numbers of the moment. */
   function worked({ scheme, rate, per, masked, scaling, steps: n, start, update }, theory) {
     const q = Number((1 - rate).toFixed(2)), g = update.toFixed(1), result = figure(theory.at(-1));
-    if (scheme === "gal") return `c${sub(n)} = ${start} + ${n} · ${g} = ${result}: the masks are on what the gates read, and gates of 1 read nothing.`;
+    if (scheme === "gal") return `c${sub(n)} = ${start}${update ? ` + ${n} · ${g}` : ""} = ${result}: the masks stand on what the gates read, and gates forced to 1 heed nothing that they read.`;
     const sure = masked ? "expected " : "";
+    const plus = (sum) => (update ? ` + ${g} · (${sum})` : "");
     if (scheme === "semeniuta") {
       const weight = scaling === "inverted" ? "" : ` · ${q}`;
-      return `${sure}c${sub(n)} = ${start} + ${n}${weight} · ${g} = ${result}`;
+      return `${sure}c${sub(n)} = ${start}${update ? ` + ${n}${weight} · ${g}` : ""} = ${result}${update ? "" : ": nothing stands on the line of memory"}`;
     }
     if (masked && per === "sequence") {
       const r = scaling === "inverted" ? `(1/${q})` : "1";
-      return `a kept unit: ${r}${sup(n)} · ${start} + ${g} · (${r} + … + ${r}${sup(n)}); a share of ${q} is kept: expected c${sub(n)} = ${result}`;
+      return `a kept unit: ${r}${sup(n)} · ${start}${plus(`${r} + … + ${r}${sup(n)}`)}; a share of ${q} is kept: expected c${sub(n)} = ${result}`;
     }
     const r = scaling === "inverted" ? "1" : String(q);
-    return `${sure}c${sub(n)} = ${r}${sup(n)} · ${start} + ${g} · (${r} + ${r}² + … + ${r}${sup(n)}) = ${result}`;
+    return `${sure}c${sub(n)} = ${r}${sup(n)} · ${start}${plus(`${r} + ${r}² + … + ${r}${sup(n)}`)} = ${result}`;
   }
   const script = (n, digits) => [...String(n)].map((d) => digits[d]).join("");
   const sup = (n) => script(n, "⁰¹²³⁴⁵⁶⁷⁸⁹");

@@ -19,6 +19,7 @@ function render({ model, root }) {
     choice(model, "protocol", "Protocol", [[ALL, "all"], ["comparable", "the paper's"], ["small", "smaller"]]),
     choice(model, "run", "Rows", [[ALL, "all"], ["run", "run here"], ["missing", "not yet run"]]),
   ];
+  const forward = controls[3];
   const body = html("div", { class: "rd-results" });
   const summary = html("p", { class: "rd-summary", role: "status", "aria-live": "polite" });
   root.classList.add("rd-results-explorer");
@@ -37,12 +38,12 @@ function render({ model, root }) {
     const groups = table.protocols.map((protocol) => ({
       ...protocol, rows: protocol.rows.filter((row) => wanted(row, protocol.comparable)),
     })).filter((group) => group.rows.length);
-    controls[3].enable(get("table") !== 1); // Table 1 has no forward dropout
+    forward.enable(get("table") !== 1); // Table 1 has no forward dropout
     body.replaceChildren(...groups.map((group) => section(table, group)));
     const rows = groups.flatMap((group) => group.rows);
     const run = rows.filter((row) => row.n).length;
     summary.textContent = rows.length
-      ? `Table ${get("table")}, ${table.task}, ${table.metric}: ${rows.length} rows, ${run} of them run here.`
+      ? `Table ${get("table")}, ${table.task}, ${table.metric}: ${rows.length} rows, ${run} of them run here. Figures are means ± 95 % intervals (seeds).`
       : `Table ${get("table")}: no row fits these filters.`;
     root.recdrop = { shown: { table: get("table"), rows } };
     root.dataset.drawn = String(Number(root.dataset.drawn ?? 0) + 1);
@@ -63,7 +64,7 @@ function render({ model, root }) {
       html("div", { class: "rd-scroll", tabindex: 0, role: "group", "aria-label": `Results of protocol ${name}` },
         html("table", {},
           html("thead", {}, html("tr", {}, heads.map((head) => html("th", { scope: "col" }, head)),
-            html("th", { scope: "col", class: "rd-picture" }, `${second}: ● here, ◇ paper`))),
+            html("th", { scope: "col", class: "rd-picture" }, `${comparable ? "●" : "○"} here, ◇ paper: ${axis.map((v) => v.toFixed(table.digits)).join(" to ")}`))),
           html("tbody", {}, rows.map((row) => line(table, row, axis, comparable))))));
   }
 
