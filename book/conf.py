@@ -52,6 +52,7 @@ mathjax_path = "tex-svg-full.js"
 
 html_theme = "sphinx_book_theme"
 html_title = "recdrop"
+html_use_index = False  # nothing is indexed; the page would be empty
 html_favicon = "_static/favicon.svg"
 html_static_path = ["_static", str(mathjax / mathjax_path)]
 html_css_files = ["custom.css"]
