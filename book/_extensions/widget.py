@@ -26,7 +26,8 @@ class Widget(SphinxDirective):
         from recdrop import widgets
 
         shown = getattr(widgets, self.arguments[0])()
-        state = {"version_major": 2, "version_minor": 0, "state": dependency_state([shown])}
+        models = dependency_state([shown], drop_defaults=False)
+        state = {"version_major": 2, "version_minor": 0, "state": models}
         self.env.note_reread()  # its figures come from files that Sphinx does not watch
         return [
             self._raw("<noscript>"),

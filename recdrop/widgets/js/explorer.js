@@ -66,7 +66,7 @@ function render({ model, root }) {
     (whole, idle) => {
       if (calm.matches && !idle && !whole) return;
       showAccuracy();
-      if (idle) tell();
+      if (whole) tell();
     });
 
   let shown = null; // all that is drawn, for whoever looks: tests read it from the element
@@ -120,8 +120,9 @@ function render({ model, root }) {
   const trained = choice(model, "trained", "Trained with rate", rates.map((r) => [r, r.toFixed(2)]));
   const rate = slider(model, "rate", "Evaluated at rate", { min: 0, max: 0.9, step: 0.05, format: (v) => v.toFixed(2) });
   const phase = choice(model, "masked", "Phase", [[false, "evaluation"], [true, "training masks"]]);
-  const scaling = choice(model, "scaling", "Factors of", [
-    ["paper", "Eq. 3, as trained"], ["inverted", "Eq. 14, same weights"],
+  const scaling = choice(model, "scaling", "Factors by", [
+    ["paper", "Eq. 3 (trained)", "the convention of its training"],
+    ["inverted", "Eq. 14", "other factors on the same weights"],
   ]);
   const length = choice(model, "length", "Symbols", Object.keys(get("sequences")).map((n) => [Number(n), n]));
   const redraw = button("New masks", "Draw other masks", () => set(model, "draw", get("draw") + 1), "draw");
@@ -158,17 +159,16 @@ function render({ model, root }) {
         html("h4", {}, "A trained network"), scheme.element, per.element, trained.element, facts),
       html("section", { class: "rd-group", "aria-label": "How it is run now" },
         html("h4", {}, "How it is run now"), rate.element, phase.element, scaling.element, meaning)),
+    html("div", { class: "rd-row" }, length.element, another, redraw),
     html("div", { class: "rd-figure" },
       html("div", { class: "rd-over-time" },
-        html("div", { class: "rd-row" }, length.element, another, redraw),
         html("h4", {}, "Sequence"), symbolsStrip.element, symbolsStrip.editor,
         html("h4", {}, "Cell state ", html("i", {}, "c"), " of each unit, step by step"), cells, legend,
         html("h4", {}, "Its answer, were the sequence to end there"),
-        html("div", { class: "rd-probabilities" }, answers, rows)),
+        html("div", { class: "rd-probabilities" }, answers, rows), summary, clock),
       html("div", { class: "rd-aside" },
         html("h4", {}, "Accuracy"), accuracy, accuracyChart,
-        html("p", { class: "rd-small" }, "Dashed: guessing, 25 %, and the rate of training."), fadingTitle, fadingChart, fadingText)),
-    summary, clock);
+        html("p", { class: "rd-small" }, "Dashed: guessing, 25 %, and the rate of training."), fadingTitle, fadingChart, fadingText)));
   for (const canvas of [cells, rows]) {
     canvas.addEventListener("click", (event) => {
       const t = geometry().at(event.offsetX);
@@ -285,7 +285,7 @@ function render({ model, root }) {
       chart.interval(s.rate, low, high, `rd-${s.scheme}`);
       chart.dot(s.rate, share, `rd-${s.scheme}`, 5);
       accuracy.append(html("strong", {}, percent(share)),
-        html("span", {}, ` of ${now.n} test sequences; 95 % interval ${(100 * low).toFixed(1)} to ${percent(high)}`));
+        html("span", {}, ` of ${now.n} test sequences${now.n < now.rows ? " so far" : ""}; 95 % interval ${(100 * low).toFixed(1)} to ${percent(high)}`));
     }
     if (torch && torch.key === keyOf(s) + get("sequence")) {
       chart.dot(s.rate, torch.hits / torch.n, "rd-torch", 8);
@@ -313,6 +313,7 @@ function render({ model, root }) {
       y: { min: 10 ** low, max: 10 ** high, log: true, ticks: decades },
     });
     const points = (line) => line.map((v, n) => [n, v]);
+    const left = measured.left.at(-1) ? short(measured.left.at(-1)) : "nothing";
     chart.line(points(expected), `rd-${s.scheme} rd-theory`, theory.equation);
     chart.line(points(measured.gates), "rd-gates", "forget gates alone");
     chart.line(points(measured.left), "rd-measured", "measured");
@@ -323,7 +324,7 @@ function render({ model, root }) {
     fadingText.replaceChildren(
       key("rd-measured", "measured"), key("rd-gates", "forget gates alone"),
       key(`rd-${s.scheme} rd-theory`, `${theory.equation}, gates of 1: ${theory.what}`),
-      ...(steps ? [html("span", {}, `At the end ${short(measured.left.at(-1))} is left; by ${theory.equation} ${short(expected.at(-1))}, by the gates ${short(measured.gates.at(-1))}.`
+      ...(steps ? [html("span", {}, `At the end ${left} is left; by ${theory.equation} ${short(expected.at(-1))}, by the gates ${short(measured.gates.at(-1))}.`
         + (shown.entering < 1 ? ` New updates enter with the weight ${shown.entering.toFixed(2)}${s.scheme === "semeniuta" ? " (Eq. 15)" : ""}.` : ""))] : [html("span", {}, "Choose an earlier step to follow its memory.")]));
   }
 
@@ -333,7 +334,8 @@ function render({ model, root }) {
     const what = s.scheme === "none" ? "Without dropout" : `${NAMES[s.scheme]}, trained at ${s.trained} per ${s.per}, ${s.masked ? "with masks" : "in evaluation"} at rate ${s.rate.toFixed(2)} under ${s.scaling === "paper" ? "Eq. 3" : "Eq. 14"}`;
     const end = Math.max(...shown.probabilities.at(-1));
     const verdict = shown.truth ? (shown.answer === shown.truth ? "which is right" : `but the class is ${shown.truth}`) : "but this sequence has no class: it takes one A or B in the first third, one in the second, no more";
-    const rate = now?.n ? ` Right on ${percent(now.hits / now.n)} of ${now.n} test sequences.` : "";
+    const counted = now && now.n === now.rows;
+    const rate = counted ? ` Right on ${percent(now.hits / now.n)} of ${now.n} test sequences.` : "";
     const text = `${what[0].toUpperCase()}${what.slice(1)}: the answer is ${shown.answer} (${percent(end)}), ${verdict}.${rate}`;
     if (summary.textContent !== text) summary.textContent = text;
   }

@@ -26,16 +26,16 @@ export function plot({ width, height, x, y, left = 44, bottom = 34, top = 8, rig
   root.append(
     svg("line", { class: "rd-axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }),
     svg("text", { class: "rd-tick", x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, x.label));
+  const shows = (b) => Number.isFinite(b) && (b > 0 || !y.log); // a logarithm has no place for 0
   return {
     root, px, py,
     line(points, kind, title) {
-      // What is not finite, or leaves the chart for good, ends the line.
-      const inside = points.filter(([a, b]) => Number.isFinite(a) && Number.isFinite(b));
+      const inside = points.filter(([, b]) => shows(b));
       const path = inside.map(([a, b]) => `${px(a)},${py(b)}`).join(" ");
       root.append(svg("polyline", { class: `rd-curve ${kind}`, points: path }, title ? svg("title", {}, title) : null));
     },
     dot(a, b, kind, radius = 3) {
-      root.append(svg("circle", { class: `rd-dot ${kind}`, cx: px(a), cy: py(b), r: radius }));
+      if (shows(b)) root.append(svg("circle", { class: `rd-dot ${kind}`, cx: px(a), cy: py(b), r: radius }));
     },
     interval(a, low, high, kind) {
       root.append(svg("line", { class: `rd-interval ${kind}`, x1: px(a), x2: px(a), y1: py(low), y2: py(high) }));

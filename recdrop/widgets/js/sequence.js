@@ -54,7 +54,7 @@ export function strip(select, put) {
     now.forEach((symbol, t) => {
       const option = list.children[t];
       option.textContent = SYMBOLS[symbol];
-      option.className = symbol < 2 ? "rd-signal" : "";
+      option.className = `${symbol < 2 ? "rd-signal" : ""} ${t && t % third === 0 ? "rd-third" : ""}`;
       option.setAttribute("aria-selected", String(t === at));
       option.setAttribute("aria-label", `Step ${t + 1}: ${SYMBOLS[symbol]}`);
       option.style.left = `${left(t)}px`;
@@ -63,8 +63,7 @@ export function strip(select, put) {
     list.setAttribute("aria-activedescendant", `${name}-${at}`);
     list.style.width = `${width}px`;
     list.classList.toggle("rd-tight", left(1) - left(0) < 9);
-    const part = ["first third", "second third", "last third"][Math.floor(at / third)];
-    told.textContent = `step ${at + 1} of ${now.length}, ${part}: ${SYMBOLS[now[at]]}`;
+    told.textContent = `step ${at + 1} of ${now.length}: ${SYMBOLS[now[at]]}`;
     setters.forEach((setter, symbol) => setter.setAttribute("aria-pressed", String(symbol === now[at])));
     const kind = classOf(now);
     return kind < 0 ? null : CLASSES[kind];
