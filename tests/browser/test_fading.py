@@ -1,0 +1,66 @@
+"""The fading of a memory, moved by hand: the drawn dots are the cell's, on the drawn lines."""
+
+import pytest
+from driving import Driven
+
+from recdrop.dropout import RecurrentDropout
+from recdrop.study import memory
+
+CHAPTER = "notebooks/01_recurrent_dropout.html"
+
+
+@pytest.fixture
+def fading(book):
+    return Driven(book(CHAPTER), "fading")
+
+
+@pytest.mark.parametrize("origin", ["file", "localhost"])
+def test_opens_with_eq_13(book, origin: str):
+    fading = Driven(book(CHAPTER, origin=origin), "fading")
+    assert fading.shown("mean") == pytest.approx([0.5**n for n in range(1, 16)])
+    assert fading.shown("gap") < 1e-9
+    assert "c₁₅ = 0.5¹⁵ · 1 = 3.05e-5" in fading.root.locator(".rd-equation").inner_text()
+
+
+def test_sliders_by_keys_and_mouse(fading):
+    fading.press("rate", "ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowLeft")
+    fading.press("update", "ArrowRight", "ArrowRight", "ArrowRight")
+    steps = fading.control("steps").locator("input")
+    steps.scroll_into_view_if_needed()
+    box = steps.bounding_box()
+    fading.moves(lambda: steps.click(position={"x": box["width"] - 1, "y": box["height"] / 2}))
+    drop = RecurrentDropout.moon(0.25, scaling="paper")
+    mine = memory.fading(drop, 100, False, updates=0.3)[:, 0].tolist()
+    assert fading.shown("mean") == pytest.approx(mine, rel=1e-9)
+    assert fading.shown("theory") == pytest.approx(mine, rel=1e-9)
+
+
+@pytest.mark.parametrize(("label", "scheme"), [("own", "semeniuta"), ("Gal", "gal")])
+def test_other_schemes_keep_it(fading, label: str, scheme: str):
+    fading.pick("scheme", label)
+    assert fading.shown("mean") == pytest.approx([1.0] * 15)
+    fading.press("update", "ArrowRight")
+    drop = getattr(RecurrentDropout, scheme)(0.5, scaling="paper")
+    mine = memory.fading(drop, 15, False, updates=0.1)[:, 0].tolist()
+    assert fading.shown("mean") == pytest.approx(mine)
+
+
+def test_under_eq_14_a_kept_unit_grows(fading):
+    fading.pick("scaling", "Eq. 14")
+    assert fading.shown("mean") == pytest.approx([1.0] * 15), "evaluation is left alone"
+    fading.pick("masked", "training masks")
+    ends = [row["14"] for row in fading.shown("rows")]
+    assert set(ends) == {0, 2.0**15}
+    assert fading.shown("theory")[-1] == pytest.approx(0.5 * 2**15)
+    before = ends
+    fading.moves(fading.control("draw").click)
+    assert [row["14"] for row in fading.shown("rows")] != before
+    fading.pick("log", "logarithmic")
+    assert fading.root.locator("polyline").count() > 6
+
+
+def test_it_is_told_in_words(fading):
+    fading.pick("scheme", "own")
+    told = fading.root.locator(".rd-summary", has_text="own in evaluation at rate 0.50 under Eq. 3")
+    told.wait_for()
+    assert "after 15 steps the cell holds 1.000; Eq. 15 says 1.000" in told.inner_text()
