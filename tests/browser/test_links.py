@@ -6,8 +6,8 @@ from functools import cache
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
-from built import HTML, ROOT, is_redirect, pages
 from bs4 import BeautifulSoup
+from built import HTML, ROOT, is_redirect, pages
 
 REPOSITORY = "recdrop/recdrop"
 BINDER = "https://mybinder.org/v2/gh/"
