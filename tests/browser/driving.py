@@ -25,10 +25,13 @@ class Driven:
             arg=[self.root.element_handle(), before],
         )
 
+    def option(self, key: str, label: str):
+        """One of a control's radio buttons, as its label names it."""
+        return self.control(key).get_by_role("radio", name=label, exact=True)
+
     def pick(self, key: str, label: str) -> None:
         """Click one of a control's options."""
-        option = self.control(key).get_by_text(label, exact=True)
-        self.moves(option.click)
+        self.moves(self.option(key, label).click)
 
     def press(self, key: str, *names: str) -> None:
         """Press keys on a control, each drawn before the next."""

@@ -67,14 +67,14 @@ def test_the_rate_by_keys(explorer):
 def test_masks_by_mouse_and_keys(explorer):
     assert explorer.shown("mask") is None
     explorer.pick("masked", "training masks")
-    mask, states = (list(explorer.shown(p).values()) for p in ("mask", "trace.c"))
+    mask, states = (explorer.shown(p) for p in ("mask", "trace.c"))
     assert 0 < sum(mask) < len(mask)
     assert all(c == 0 for m, c in zip(mask, states, strict=True) if not m)
     assert mask[:32] == mask[32:64], "per sequence"
     explorer.moves(explorer.control("draw").click)
-    assert list(explorer.shown("mask").values()) != mask
+    assert explorer.shown("mask") != mask
     explorer.press("per", "ArrowRight")
-    mask = list(explorer.shown("mask").values())
+    mask = explorer.shown("mask")
     assert explorer.shown("setting.per") == "step"
     assert mask[:32] != mask[32:64]
     assert explorer.shown("theory.equation") == "Eq. 13"
@@ -170,7 +170,7 @@ def test_the_sequence_by_mouse(explorer):
 def test_by_touch_on_a_phone(book):
     phone = {"viewport": {"width": 375, "height": 700}, "has_touch": True, "is_mobile": True}
     explorer = Driven(book(INDEX, **phone), "explorer")
-    explorer.moves(explorer.control("scheme").get_by_text("own", exact=True).tap)
+    explorer.moves(explorer.option("scheme", "own").tap)
     assert explorer.shown("setting.scheme") == "semeniuta"
     explorer.moves(explorer.root.get_by_role("option").nth(7).tap)
     explorer.moves(explorer.control("symbol-C").tap)
@@ -211,7 +211,7 @@ def test_a_redraw_reports_its_time(explorer):
 
 def test_without_javascript_text_and_figures_stay(book):
     page = book(INDEX, java_script_enabled=False)
-    assert page.get_by_text("Here stands an explorer that needs JavaScript").is_visible()
+    assert page.locator("noscript p", has_text="an explorer that needs JavaScript").is_visible()
     assert page.get_by_alt_text("Training and test accuracy on Temporal Order").is_visible()
     page = book(CHAPTER, java_script_enabled=False)
     told = (

@@ -44,7 +44,7 @@ function render({ model, root }) {
     const run = rows.filter((row) => row.n).length;
     summary.textContent = rows.length
       ? `Table ${get("table")}, ${table.task}, ${table.metric}: ${rows.length} rows, ${run} of them run here. Figures are means ± 95 % intervals (seeds).`
-      : `Table ${get("table")}: no row fits these filters.`;
+      : `Table ${get("table")}, ${table.task}: no row fits these filters.`;
     root.recdrop = { shown: { table: get("table"), rows } };
     root.dataset.drawn = String(Number(root.dataset.drawn ?? 0) + 1);
     root.dataset.rows = String(rows.length);
