@@ -24,6 +24,7 @@ extensions = [
     "sphinx_external_toc",
     "sphinx_togglebutton",
     "sphinxcontrib.bibtex",
+    "citations",
     "widget",
 ]
 include_patterns = ["book/**", "notebooks/**"]
@@ -43,13 +44,14 @@ nb_render_markdown_format = "myst"  # tables in outputs; the default knows none
 # Without this, a page with a widget loads require.js and the widgets' code from a CDN. Ours need
 # 2 kB, on every page, as not only notebooks hold widgets.
 nb_ipywidgets_js = {}
-html_js_files = [("widgets-boot.js", {"defer": "defer"})]
+html_js_files = [(name, {"defer": "defer"}) for name in ("widgets-boot.js", "scroll.js")]
 
 # One file that holds all of MathJax, so that readers' browsers ask no CDN for it. We take it from
 # the package directly: enabled as an extension, the package copies 24 MB to show the same.
 mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static/mathjax"
 mathjax_path = "tex-svg-full.js"
 
+templates_path = ["_templates"]
 html_theme = "sphinx_book_theme"
 html_title = "recdrop"
 html_use_index = False  # nothing is indexed; the page would be empty

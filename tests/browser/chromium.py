@@ -85,7 +85,8 @@ class Watched:
             self.problems.append(f"asks another host: {request.url}")
 
     def _failed(self, request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # the page itself gave up, or was closed
+        # The page itself gave up, or was closed; or a script was asked for where there are none.
+        if request.failure not in ("net::ERR_ABORTED", "csp" if not self.scripts else ""):
             self.problems.append(f"failed: {request.url} ({request.failure})")
 
     def _response(self, response) -> None:

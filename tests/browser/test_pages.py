@@ -10,8 +10,10 @@ MEGABYTES = 5
 TRANSFERRED = """() => performance.getEntries()
     .filter((entry) => "transferSize" in entry)
     .reduce((sum, entry) => sum + entry.transferSize, 0)"""
-# Style sheets are not fetched anew, which a page from a file may not do.
-AXE = {"resultTypes": ["violations"], "preload": False}
+# Style sheets are not fetched anew, which a page from a file may not do. On a phone axe looks for
+# what is other there: boxes that scroll, and targets for fingers.
+AXE = {"desk": {"resultTypes": ["violations"], "preload": False}}
+AXE["phone"] = AXE["desk"] | {"runOnly": ["scrollable-region-focusable", "target-size"]}
 # The widest thing on the page, to say what to mend.
 WIDEST = """() => [...document.querySelectorAll("body *")]
     .map((e) => [e.getBoundingClientRect().right, e.tagName + "." + e.className])
@@ -29,32 +31,38 @@ def test_loads_with_nothing_missing(book, name: str, origin: str):
         assert page.evaluate(TRANSFERRED) < MEGABYTES * 1e6
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_reads_well(book, name: str, size: str, theme: str):
-    """Leaves a screenshot in runs/screenshots, for eyes; axe and a ruler look here."""
-    page = book(name, color_scheme=theme, viewport=SIZES[size], reduced_motion="reduce")
+def test_reads_well(book, name: str, size: str):
+    """Leaves screenshots in runs/screenshots, for eyes; here a ruler and axe look."""
+    page = book(name, color_scheme="light", viewport=SIZES[size], reduced_motion="reduce")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    file = f"{name.removesuffix('.html').replace('/', '-')}-{size}-{theme}.png"
-    page.screenshot(path=SCREENSHOTS / file, full_page=True, animations="disabled")
-
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        page.locator(f"html[data-theme={theme}]").wait_for()
+        file = f"{name.removesuffix('.html').replace('/', '-')}-{size}-{theme}.png"
+        page.screenshot(path=SCREENSHOTS / file, full_page=True, animations="disabled")
+        assert (theme, barriers(page, AXE[size])) == (theme, [])
     width = page.evaluate("() => document.scrollingElement.scrollWidth")
     assert width <= SIZES[size]["width"], page.evaluate(WIDEST)
-    found = Axe().run(page, options=AXE).response["violations"]
-    barriers = [
-        f"{v['id']} ({v['impact']}): {v['help']}\n    "
-        + "\n    ".join(f"{' '.join(n['target'])}: {n['html'][:150]}" for n in v["nodes"][:5])
-        for v in found
-        if v["impact"] in ("serious", "critical")
+
+
+def barriers(page, options: dict) -> list[str]:
+    """What axe finds serious or critical, with the first elements concerned."""
+    return [
+        f"{found['id']}: {node['target']} {node['html'][:150]}"
+        for found in Axe().run(page, options=options).response["violations"]
+        if found["impact"] in ("serious", "critical")
+        for node in found["nodes"][:3]
     ]
-    assert not barriers, "\n".join(barriers)
 
 
 def test_reads_without_scripts(book, name: str):
+    if name == "search.html":
+        pytest.skip("searching is done by a script")
     page = book(name, java_script_enabled=False)
     article = page.locator("article")
     assert article.locator("h1").is_visible()
-    assert len(article.inner_text().split()) > 100 or name == "search.html"
+    assert len(article.inner_text().split()) > 100
     figures = article.locator("img")
     for index in range(figures.count()):
         assert figures.nth(index).bounding_box()["width"] > 200

@@ -272,13 +272,14 @@ function render({ model, root }) {
     });
     chart.horizontal(0.25, "rd-chance");
     if (s.scheme !== "none") chart.vertical(s.trained, "rd-trained");
-    const points = [];
+    let before = null; // lines join neighbours alone: nothing is drawn where nothing was counted
     for (const r of RATES) {
       const found = counts.get(keyOf({ ...s, rate: r }));
-      if (found?.n === found?.rows && found) points.push([r, found.hits / found.n]);
+      const point = found?.n && found.n === found.rows ? [r, found.hits / found.n] : null;
+      if (point) chart.dot(...point, `rd-${s.scheme}`, 2);
+      if (point && before) chart.line([before, point], `rd-${s.scheme} rd-thin`);
+      before = point;
     }
-    chart.line(points, `rd-${s.scheme} rd-thin`);
-    for (const [a, b] of points) chart.dot(a, b, `rd-${s.scheme}`, 2);
     accuracy.replaceChildren();
     if (now?.n) {
       const share = now.hits / now.n, [low, high] = wilson(now.hits, now.n);
