@@ -1,7 +1,7 @@
 """Citations as plain paragraphs to a screen reader.
 
-docutils calls their box a list, of which they are no items: with that role alone gone, each is still
-announced as an entry of a bibliography.
+docutils calls their box a list, of which they are no items: with that role alone gone, each is
+still announced as an entry of a bibliography.
 """
 
 from sphinx.application import Sphinx

@@ -21,6 +21,10 @@ COUNT = 400
 """Test sequences of each length; the same in the page and in Python."""
 
 
+SETTINGS = ["scheme", "per", "trained", "rate", "masked", "scaling", "length", "sequence", "draw"]
+"""What a reader chooses."""
+
+
 class MemoryExplorer(Part):
     """Trained networks under any mask, in the page and, where there is a kernel, in torch.
 
@@ -70,7 +74,9 @@ class MemoryExplorer(Part):
         )
         self._follow()
         self.observe(self._follow, ["scheme", "per", "rate", "scaling", "length", "sequence"])
-        self.on_msg(self._answer)
+        self._question: dict | None = None
+        self.on_msg(self._asked)
+        self.observe(self._answer, SETTINGS)
 
     def __repr__(self) -> str:
         return f"MemoryExplorer({self.condition.recurrent_dropout!r})"
@@ -144,10 +150,18 @@ class MemoryExplorer(Part):
             h, c = model.recurrent.trace(model.one_hot(x))
         return h[0], c[0]
 
-    def _answer(self, _, message: dict, buffers: list) -> None:
+    def _asked(self, _, message: dict, buffers: list) -> None:
         """The page asks what torch finds; it is told, and nothing of it stays in the state."""
-        if message.get("ask") != "torch":
+        if message.get("ask") == "torch":
+            self._question = message
+            self._answer()
+
+    def _answer(self, _=None) -> None:
+        """The last question, once the settings that it is about have arrived."""
+        message = self._question
+        if message is None or any(getattr(self, k) != v for k, v in message["settings"].items()):
             return
+        self._question = None
         found = self.torch()
         arrays = [np.ascontiguousarray(found.pop(k)) for k in ("states", "probabilities")]
         self.send(

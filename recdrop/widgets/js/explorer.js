@@ -13,6 +13,7 @@ import { strip } from "./sequence.js";
 import { plot } from "./plot.js";
 
 const VERSION = 1;
+const SETTINGS = ["scheme", "per", "trained", "rate", "masked", "scaling", "length", "sequence", "draw"];
 const NEEDS = ["networks", "sequences", "sequence", "scheme", "rate"];
 const NAMES = { none: "no dropout", semeniuta: "own", gal: "Gal", moon: "Moon" };
 const SITE = { semeniuta: "update", gal: "hidden", moon: "cell" };
@@ -344,10 +345,12 @@ function render({ model, root }) {
   // ---- Python, where there is one ----------------------------------------------------------
 
   function ask() {
-    model.send({ ask: "torch", key: keyOf(setting()) + get("sequence") });
+    // A message may overtake the settings on their way to Python: so it says which it is about.
+    const settings = Object.fromEntries(SETTINGS.map((name) => [name, get(name)]));
+    model.send({ ask: "torch", key: keyOf(setting()) + get("sequence"), settings });
   }
   function answered(message, buffers) {
-    if (message.key !== keyOf(setting()) + get("sequence")) return; // the reader has moved on
+    if (frame !== null || message.key !== keyOf(setting()) + get("sequence")) return; // moved on
     const floats = buffers.map((b) => new Float64Array(b.buffer.slice(b.byteOffset, b.byteOffset + b.byteLength)));
     const [states, probabilities] = floats;
     const apart = (a, b, scale) => a.reduce((top, v, i) => Math.max(top, Math.abs(v - b[i]) / scale), 0);
