@@ -53,7 +53,7 @@ test: env ## Check style, build the book strictly, run all tests, re-execute the
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(SPHINX)
-	$(BIN)/pytest -rs --doctest-modules --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg \
+	$(BIN)/pytest -rs --doctest-modules --ignore-glob '*conftest.py' --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg \
 	    tests recdrop notebooks
 
 # By way of runs/, so that a notebook that fails leaves the committed one as it was.
