@@ -1,4 +1,4 @@
-"""Widgets saved in the committed notebooks are those of the sources: their scripts, their styles."""
+"""Widgets saved in the committed notebooks have the scripts and styles of the sources."""
 
 import json
 from importlib import import_module
