@@ -2,6 +2,7 @@
 with small tensors. Against the independent float64 reference, the mask stream bit for bit; and that
 they compile for GPUs of two generations, which takes none."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,6 @@ needs_triton = pytest.mark.skipif(
 
 @pytest.fixture(name="kernels")
 def _kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not ON_GPU:
-        monkeypatch.setenv("TRITON_INTERPRET", "1")
     monkeypatch.setenv("RECDROP_BACKEND", "triton")
 
 
@@ -224,11 +223,9 @@ def test_output_layer_with_likely_and_absent_words(kernels):
 # what is asked for
 
 
-def test_the_interpreter_refuses_bfloat16(monkeypatch):
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setenv("RECDROP_BACKEND", "triton")
-    if not triton.available():
-        pytest.skip("Triton is not installed, which has wheels for Linux alone")
+@needs_triton
+@pytest.mark.skipif(ON_GPU, reason="the kernels are compiled here, for a GPU")
+def test_the_interpreter_refuses_bfloat16(kernels):
     nets = single(networks("lstm_tanh", 1))
     with pytest.raises(NotImplementedError, match=r"interpreter.*float32"):
         scan("lstm_tanh", *nets, *masking([(STEP, OFF, OFF)]), bf16=True)
@@ -372,7 +369,8 @@ def test_kernels_compile_for_gpus(tmp_path: Path):
     script = tmp_path / "compile_kernels.py"
     script.write_text(COMPILE)
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, cwd=Path(__file__).parents[1]
-    )
+        [sys.executable, script], capture_output=True, text=True, cwd=Path(__file__).parents[1],
+        env={k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "compiled"
