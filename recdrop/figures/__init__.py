@@ -1,0 +1,13 @@
+"""The book's figures, each a function of manifests or of the cells themselves."""
+
+from recdrop.drawing import save, show
+from recdrop.figures.curves import learning_curves
+from recdrop.figures.diagram import schemes
+from recdrop.figures.order import effect, rate_curves, states
+from recdrop.figures.style import CHANCE, COLOURS, LABELS
+from recdrop.figures.theory import fading, masks
+
+__all__ = [
+    "CHANCE", "COLOURS", "LABELS", "effect", "fading", "learning_curves", "masks", "rate_curves",
+    "save", "schemes", "show", "states",
+]  # fmt: skip

@@ -1,0 +1,31 @@
+"""Training, epoch by epoch."""
+
+from matplotlib.figure import Figure
+
+from recdrop.drawing import panels
+from recdrop.figures.style import COLOURS
+
+
+def learning_curves(manifests: list[dict], keys: tuple[str, ...], ylabel: str) -> Figure:
+    """One panel for each measure, one line for each network, over epochs.
+
+    Colour is the scheme, dashes are masks per step, dots forward dropout.
+    """
+    figure, axes = panels(1, len(keys), 3.4, sharey=True)
+    for ax, key in zip(axes[0], keys, strict=True):
+        for m in manifests:
+            c = m["condition"]
+            label = f"{c['scheme']} {c['rate']:g}, per {c['per']}" if c["rate"] else "none"
+            label += ", forward" if c["forward"] else ""
+            ax.plot(
+                [e["epoch"] for e in m["curve"]], [e[key] for e in m["curve"]],
+                color=COLOURS[c["scheme"]], linestyle="-" if c["per"] != "step" else "--",
+                marker="o" if c["forward"] else "", markersize=3, label=label,
+            )  # fmt: skip
+        ax.set(title=key, xlabel="epoch")
+    axes[0, 0].set_ylabel(ylabel)
+    handles, labels = axes[0, -1].get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3,
+                  frameon=False, fontsize=9)  # fmt: skip
+    return figure
