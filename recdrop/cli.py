@@ -5,8 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from recdrop.study import tables
-from recdrop.study.results import from_root
+from recdrop.study.files import from_root
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _results(a: argparse.Namespace) -> None:
+    from recdrop.study import tables
+
     if not from_root(a.results_dir).is_dir():
         raise FileNotFoundError(f"no results folder {a.results_dir!r}; give one with --results-dir")
     if a.json:

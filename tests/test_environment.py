@@ -1,6 +1,8 @@
 """The ways to install recdrop agree: pyproject.toml, constraints.txt, environment.yml, Makefile."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -61,3 +63,18 @@ def test_environment_has_the_project_name():
 def test_no_place_to_download_from_is_prescribed(text: str):
     assert "://" not in text
     assert not re.search(r"--(extra-)?index-url|--find-links|\+cpu|\+cu\d", text)
+
+
+def test_the_command_line_starts_without_torch():
+    """It takes seconds and hundreds of MB, in each worker of a sweep as well."""
+    code = "import sys, recdrop.cli; assert 'torch' not in sys.modules; recdrop.LSTM(1, 1)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_public_name_is_there():
+    import recdrop
+
+    assert set(recdrop.__all__) <= set(dir(recdrop))
+    assert all(getattr(recdrop, name) for name in recdrop.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'LTSM'"):
+        _ = recdrop.LTSM

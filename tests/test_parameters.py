@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from papermill.translators import PythonTranslator
 
-from recdrop.study import parameters, results
+from recdrop.study import files, parameters
 from recdrop.study.conditions import SCHEMES
 from recdrop.study.parameters import ParameterError
 
@@ -254,13 +254,13 @@ def test_a_refusal_is_a_value_error():
 
 def test_folders_start_at_the_projects_root_wherever_a_kernel_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert results.from_root("book/results") == results.ROOT / "book" / "results"
+    assert files.from_root("book/results") == files.ROOT / "book" / "results"
     p = read(data_dir="corpora", results_dir="runs/results")
-    assert results.from_root(p.results_dir) == results.ROOT / "runs" / "results"
-    assert Path(p.data_dir) == results.ROOT / "corpora"
+    assert files.from_root(p.results_dir) == files.ROOT / "runs" / "results"
+    assert Path(p.data_dir) == files.ROOT / "corpora"
 
 
 def test_absolute_and_home_folders_stay(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert results.from_root(tmp_path) == tmp_path
-    assert results.from_root("~/results") == tmp_path / "results"
+    assert files.from_root(tmp_path) == tmp_path
+    assert files.from_root("~/results") == tmp_path / "results"

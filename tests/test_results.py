@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import recdrop
-from recdrop.study import paper, results, tables
+from recdrop.study import files, paper, results, tables
 from recdrop.study.conditions import Condition, grid, select
 from recdrop.study.training import train
 from recdrop.tasks.temporal_order import TemporalOrder
@@ -169,7 +169,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     path.write_text("old")
 
     def fail() -> None:
-        with results.atomic(path) as part:
+        with files.atomic(path) as part:
             part.write_text("half of the n")
             raise InterruptedError
 
@@ -181,7 +181,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_a_file_has_its_name_only_when_it_is_whole(tmp_path):
     path = tmp_path / "file"
-    with results.atomic(path) as part:
+    with files.atomic(path) as part:
         part.write_text("new")
         assert not path.exists()
         assert part.parent == path.parent, "a rename is atomic within a folder"
@@ -259,9 +259,9 @@ def test_the_paper_has_four_tables(number):
 
 def test_an_installed_package_has_the_papers_figures():
     """Every data file of the package, or an installation has the code without them."""
-    project = results.ROOT / "pyproject.toml"
+    project = files.ROOT / "pyproject.toml"
     options = tomllib.loads(project.read_text())["tool"]["setuptools"]["package-data"]["*"]
-    data = [path for path in (results.ROOT / "recdrop").rglob("*.*")
+    data = [path for path in (files.ROOT / "recdrop").rglob("*.*")
             if path.suffix not in (".py", ".pyc")]  # fmt: skip
     missing = [p.name for p in data if not any(fnmatch.fnmatch(p.name, o) for o in options)]
     assert missing == []

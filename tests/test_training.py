@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from recdrop.study import results
+from recdrop.study import files
 from recdrop.study.conditions import Condition, grid
 from recdrop.study.training import train
 from recdrop.tasks.temporal_order import TemporalOrder
@@ -221,7 +221,7 @@ def die_at(monkeypatch, n: int) -> None:
             raise Killed
         replace(*paths)
 
-    monkeypatch.setattr(results.os, "replace", dying)
+    monkeypatch.setattr(files.os, "replace", dying)
 
 
 # Epochs 1, 3 and 4 write a checkpoint; 2 Moon's weights, manifest and a checkpoint; 5 the other
@@ -417,7 +417,7 @@ def child(folder: str, how: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             replace(*paths)
 
-        results.os.replace = dying
+        files.os.replace = dying
     train(task, conditions(task), folder)
 
 
@@ -572,7 +572,7 @@ def test_an_unwritable_folder_is_refused_before_training(below, tmp_path):
 
 
 def test_finished_results_may_lie_in_a_folder_that_cannot_be_written(undisturbed, monkeypatch):
-    monkeypatch.setattr(results, "writable", lambda *_: pytest.fail("tried to write"))
+    monkeypatch.setattr(files, "writable", lambda *_: pytest.fail("tried to write"))
     folder, manifests = undisturbed
     assert run(folder) == manifests
 

@@ -7,7 +7,7 @@ from recdrop.bench import steps
 from recdrop.bench.gpu import CUDNN, SCHEMA
 from recdrop.bench.report import duration, markdown_table
 from recdrop.bench.shapes import Shape
-from recdrop.study.results import atomic, from_root
+from recdrop.study.files import atomic, from_root
 
 EPOCHS = {"words": 40, "characters": 50, "order": 100, "entities": 50}
 """To which an update is projected; of words and order, as long as they usually take."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recdrop.bench import contenders, output, steps
 from recdrop.bench.shapes import PAPER
-from recdrop.study.results import atomic, from_root
+from recdrop.study.files import atomic, from_root
 
 SCHEMA = 1
 KEYS = ("threads", "part", "name", "pass", "contender", "dtype")

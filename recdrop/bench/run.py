@@ -12,8 +12,8 @@ from recdrop.bench import machine, output, report, steps
 from recdrop.bench.contenders import PEERS, contenders
 from recdrop.bench.measure import interleaved, peak_resident, ratios, spread
 from recdrop.bench.shapes import named, sweep
+from recdrop.study.files import from_root
 from recdrop.study.parameters import Parameters
-from recdrop.study.results import from_root
 
 PARTS = ("shapes", "peers", "output", "steps", "sweep")
 DTYPES = ("fp32", "bf16")

@@ -12,7 +12,7 @@ import torch
 
 from recdrop.dropout import SAMPLINGS, threshold
 from recdrop.study.conditions import SCHEMES
-from recdrop.study.results import from_root
+from recdrop.study.files import from_root
 from recdrop.tasks.cells import CELLS
 
 PROFILES = ("smoke", "quick", "paper")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from recdrop.study import chunks, results
+from recdrop.study import chunks, files, results
 from recdrop.study.conditions import Condition
 from recdrop.study.precision import arithmetic
 from recdrop.study.progress import AGAIN, Progress
@@ -62,18 +62,18 @@ def train(
     done = {c.name: None if fresh else results.read(results_dir, c) for c in conditions}
     todo = {c.name for c in conditions if done[c.name] is None}
     if todo:
-        folder = results.writable(results_dir)
+        folder = files.writable(results_dir)
         # All that can fail, fails before anything that is there is touched.
         networks = [task.network(c.recurrent_dropout, c.forward, c.seed) for c in conditions]
         at_once = at_once or chunks.fitting(task, networks[0], device)
         _ = task.data, networks.clear()
         if fresh:
             results.set_aside(folder, conditions)
-        results.clear_parts(folder)
+        files.clear_parts(folder)
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
     by_name = {c.name: c for c in conditions}
     options = {"progress": progress, "checkpoint_every": checkpoint_every, "device": device}
-    for path, names in _interrupted(results.from_root(results_dir) / CHECKPOINTS, by_name, fresh):
+    for path, names in _interrupted(files.from_root(results_dir) / CHECKPOINTS, by_name, fresh):
         if todo & names:
             done |= _train_table(task, by_name, names, folder, path, **options)
             todo -= names
@@ -190,7 +190,7 @@ def _train_table(
 
     def save() -> None:
         nonlocal saved
-        with results.atomic(checkpoint) as part:
+        with files.atomic(checkpoint) as part:
             with open(part, "wb") as file:  # so that a full disk is an OSError, and says so
                 torch.save(state | {"table": table.state_dict()}, file)
             with suppress(FileNotFoundError):

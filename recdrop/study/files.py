@@ -1,0 +1,82 @@
+"""Files that are there whole or not at all. Nothing here needs torch, nor anything of ours."""
+
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The project's root in a checkout; relative folders given by a user start here."""
+
+
+def from_root(path: str | os.PathLike) -> Path:
+    """A path as a notebook, papermill or a terminal means it: relative to the project's root."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() or not (ROOT / "pyproject.toml").exists() else ROOT / path
+
+
+def writable(folder: str | os.PathLike, parameter: str = "results_dir") -> Path:
+    """The folder, created and tried; ``parameter`` is the name of what gave it.
+
+    Raises:
+        OSError: it cannot be written to; before a run, and not after it.
+    """
+    folder = from_root(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"results folder {str(folder)!r} cannot be written to ({error.strerror}); "
+            f"give another {parameter} or mend its permissions"
+        ) from error
+    return folder
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its name once it is whole and on disk."""
+    part = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.part")
+    try:
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        _settle(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _settle(folder: Path) -> None:
+    """Have the new name on disk, too: a power cut then finds it or all that was before."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        except OSError:  # not every network file system knows how
+            pass
+        finally:
+            os.close(opened)
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove what processes that were killed while writing have left.
+
+    Those of this machine can be asked for; those of another are dead when a day has passed.
+    """
+    mine = f".{socket.gethostname()}."
+    for part in folder.rglob("*.part"):
+        try:
+            if mine not in part.name:
+                if time.time() - part.stat().st_mtime > 86400:
+                    part.unlink(missing_ok=True)
+            elif os.name == "posix":  # elsewhere signal 0 is no harmless question
+                os.kill(int(part.suffixes[-2][1:]), 0)
+        except ProcessLookupError:
+            part.unlink(missing_ok=True)
+        except (ValueError, IndexError, OSError):
+            pass  # not ours to judge
