@@ -18,13 +18,17 @@ copyright = f"2026, {author}"
 
 extensions = [
     "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_external_toc",
     "sphinx_togglebutton",
     "sphinxcontrib.bibtex",
     "citations",
+    "docstrings",
     "widget",
 ]
 include_patterns = ["book/**", "notebooks/**"]
@@ -36,6 +40,28 @@ bibtex_reference_style = "author_year"
 myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 numfig = True
+
+# Every reference must lead somewhere. Other projects' names are listed in small inventories of our
+# own, in Sphinx's text format: the build needs no network, and what it links to can be reviewed.
+nitpicky = True
+inventories = {
+    "python": "https://docs.python.org/3/",
+    "torch": "https://docs.pytorch.org/docs/stable/",
+    "others": "https://",
+}
+intersphinx_mapping = {
+    name: (url, str(Path(__file__).parent / f"inventories/{name}.txt"))
+    for name, url in inventories.items()
+}
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+autodoc_inherit_docstrings = False
+add_module_names = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+toc_object_entries_show_parents = "hide"
 
 # Notebooks are committed executed: what the book shows is what was reviewed.
 nb_execution_mode = "off"

@@ -51,8 +51,9 @@ class RecurrentDropout:
     ``update`` is the paper's own scheme (Eq. 9), ``hidden`` Gal's (Eq. 7), ``cell`` Moon's (Eq. 8).
 
     Args:
-        update, hidden, cell: rates in [0, 1) on the update (candidate) :math:`g_t`, on
-            :math:`h_{t-1}` wherever a gate or the candidate reads it, on the new :math:`c_t`.
+        update: rate in [0, 1) on the update (candidate) :math:`g_t`.
+        hidden: on :math:`h_{t-1}`, wherever a gate or the candidate reads it.
+        cell: on the new :math:`c_t`.
         per: ``"step"`` draws masks anew at each time step, ``"sequence"`` once per sequence;
             a dict such as ``{"update": "step", "hidden": "sequence"}`` chooses by site.
         scaling: ``"inverted"`` multiplies kept units by 1/(1-p) in training (Eq. 14);

@@ -199,8 +199,8 @@ class LSTM(_Gated, nn.LSTM):
     Args:
         recurrent_dropout: sites, rates, sampling and scaling; none by default.
         activation: f above, ``"tanh"`` or ``"relu"``.
-        input_size and so on: as for torch.nn.LSTM; ``dropout`` acts between layers, ``proj_size``
-            is not supported.
+        input_size: and all others as for torch.nn.LSTM; ``dropout`` acts between layers,
+            ``proj_size`` is not supported.
 
     Raises:
         TypeError: ``recurrent_dropout`` is not a RecurrentDropout.

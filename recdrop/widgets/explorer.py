@@ -37,7 +37,7 @@ class MemoryExplorer(Part):
     RecurrentDropout(cell=0.25, per='sequence', scaling='paper')
 
     Args:
-        results_dir: folder with the manifests and weights of :func:`networks.conditions`.
+        results_dir: folder with the manifests and weights of ``networks.conditions()``.
         **settings: first values of the traits below.
 
     Raises:
