@@ -14,9 +14,9 @@ PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(BOOK.glo
 TOC = yaml.safe_load((BOOK / "_toc.yml").read_text())
 API = PAGES["api"] + PAGES["api_study"]
 # Machinery that is called by what the reference lists, and by nobody else.
-INTERNAL = ("bench", "cli", "kernels", "replicate", "seeds", "study.chunks", "study.code",
-            "study.grids", "study.progress", "tasks.cells", "tasks.initialise", "widgets",
-            "layers", "layouts", "__main__")  # fmt: skip
+INTERNAL = ("__main__", "bench", "cli", "figures", "kernels", "layers", "layouts", "replicate",
+            "seeds", "study.chunks", "study.code", "study.grids", "study.progress", "tasks.cells",
+            "tasks.initialise", "widgets")  # fmt: skip
 
 
 def chapters(toc: dict) -> list[str]:
