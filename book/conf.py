@@ -29,6 +29,7 @@ extensions = [
     "sphinxcontrib.bibtex",
     "citations",
     "docstrings",
+    "named_tests",
     "widget",
 ]
 include_patterns = ["book/**", "notebooks/**"]

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import pydoc
 import re
 from pathlib import Path
 
@@ -67,3 +68,20 @@ def test_inventories_are_in_order(name: str):
     assert lines[0] == "# Sphinx inventory version 1"
     for line in lines[3:]:
         assert re.fullmatch(r"[\w.]+ (class|exception|function|method) [\w./]+\.html", line), line
+
+
+def test_every_equation_leads_to_its_code_and_its_tests():
+    sections = re.split(r"^### ", PAGES["equations"], flags=re.M)[1:]
+    numbered = [s for s in sections if s.startswith("Eq. ")]
+    assert [s.splitlines()[0] for s in numbered] == [f"Eq. {n}" for n in range(1, 16)]
+    assert [re.findall(r"\\tag\{(\d+)\}", s) for s in numbered] == [[str(n)] for n in range(1, 16)]
+    for section in sections:
+        code, tests = re.findall(r"^- (Code|Tests): (.+(?:\n  .+)*)", section, re.M)
+        names = re.findall(r"\{py:\w+\}`(recdrop[\w.]+)`", code[1])
+        assert names, section
+        for name in names:
+            pydoc.locate(name) or pytest.fail(f"{name} does not exist")
+        names = re.findall(r"\{test\}`(\w+)::(\w+)`", tests[1])
+        assert names, section
+        for file, name in names:
+            assert re.search(rf"^def {name}\(", (ROOT / f"tests/{file}.py").read_text(), re.M), name
