@@ -81,7 +81,9 @@ def _train_arguments(train: argparse.ArgumentParser) -> None:
         "run goes on from its last checkpoint; a slice of time from the results that are there."
     )
     train.add_argument("--table", type=int, choices=(1, 2, 3, 4), required=True)
-    train.add_argument("--profile", default="quick", help="smoke, quick, or paper for all of it")
+    train.add_argument(
+        "--profile", default="quick", help="smoke, quick, reduced (Tables 3 and 4), or paper"
+    )
     train.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     train.add_argument(
         "--precision", default="fp32", help="of products: fp32 (exact), bf16, or tf32 on a GPU"

@@ -34,6 +34,13 @@ def test_the_papers_protocol():
     assert PROFILES["paper"].items() >= expected.items()
 
 
+def test_the_reduced_protocol_is_the_papers_but_for_sizes():
+    smaller = dict(
+        protocol="reduced", hidden=256, train_tokens=1_000_000, held_out_tokens=100_000, epochs=10,
+    )  # fmt: skip
+    assert PROFILES["reduced"] == PROFILES["paper"] | smaller
+
+
 def test_bits_are_the_cross_entropy_to_base_two():
     """A network without weights finds each symbol equally likely: log2 of their number."""
     task = CharacterLanguageModel("smoke")
@@ -102,9 +109,10 @@ def test_fewer_epochs_are_another_protocol(tmp_path):
     """Else a shortened run would stand in a cell of the full one."""
     (short,) = run.char_lm(parameters(tmp_path), epochs=1)
     (whole,) = run.char_lm(parameters(tmp_path), epochs=99)
-    assert (short["protocol"], len(short["curve"])) == ("reduced", 1)
+    assert (short["protocol"], len(short["curve"])) == ("smoke-1-epochs", 1)
     assert (whole["protocol"], len(whole["curve"])) == ("smoke", 2)
-    assert [r["protocol"] for r in tables.table(3, tmp_path) if r["n"]] == ["reduced", "smoke"]
+    protocols = [r["protocol"] for r in tables.table(3, tmp_path) if r["n"]]
+    assert protocols == ["smoke", "smoke-1-epochs"]
 
 
 # other cells

@@ -106,6 +106,13 @@ def test_the_papers_protocol():
     assert ner.WIDTH == 5
 
 
+def test_the_reduced_protocol_is_the_papers_but_for_sizes():
+    smaller = dict(protocol="reduced", hidden=256, epochs=15)
+    assert PROFILES["reduced"] == PROFILES["paper"] | smaller
+    assert NamedEntities("reduced").settings["protocol"] == "reduced"
+    assert NamedEntities("reduced", vectors="a.gz").settings["protocol"] == "reduced-given-vectors"
+
+
 def test_the_convolution_is_torchs_over_five_words():
     torch.manual_seed(0)
     tagger = Tagger(features=6, filters=4, hidden=8, tags=3)

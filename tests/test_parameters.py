@@ -101,7 +101,7 @@ def test_folders_may_be_paths(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "remedy"),
     [
-        ("profile", "fast", "choose from ['smoke', 'quick', 'paper']"),
+        ("profile", "fast", "choose from ['smoke', 'quick', 'reduced', 'paper']"),
         ("profile", ["quick"], "is not a string"),
         ("profile", None, "is not a string"),
         ("device", "tpu", "choose from ['cpu', 'cuda']"),

@@ -144,6 +144,16 @@ def test_a_grid_that_is_none(table: int, axes: dict, message: str):
         grids.works(table, "smoke", axes)
 
 
+def test_a_table_without_the_profile():
+    assert [grids.works(n, "reduced")[0].task.settings["protocol"] for n in (3, 4)] == (
+        ["reduced", "reduced"]
+    )
+    with pytest.raises(ValueError, match="Temporal Order has no profile 'reduced'; choose from"):
+        grids.works(1, "reduced")
+    with pytest.raises(ValueError, match="Word language model has no profile 'reduced'"):
+        grids.works(2, "reduced")
+
+
 def test_a_device_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ParameterError, match="device='cuda'.*no GPU"):

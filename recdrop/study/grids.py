@@ -41,7 +41,7 @@ def works(
 
     Raises:
         ParameterError: a value is unknown or outside its range, or there is no such device.
-        ValueError: ``arithmetic`` is unknown, or the table has no such axis.
+        ValueError: ``arithmetic`` is unknown, or the table has no such axis or profile.
 
     >>> [(w.task.label, len(w.conditions)) for w in works(1, axes={"seeds": "0,1,2"})]
     [('Temporal Order', 18), ('Temporal Order', 18)]

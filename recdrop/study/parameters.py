@@ -15,7 +15,7 @@ from recdrop.study.conditions import SCHEMES
 from recdrop.study.files import from_root
 from recdrop.tasks.cells import CELLS
 
-PROFILES = ("smoke", "quick", "paper")
+PROFILES = ("smoke", "quick", "reduced", "paper")
 LISTS = {"schemes": str, "rates": float, "samplings": str, "forward": bool, "seeds": int}
 LISTS |= {"lengths": int, "cells": str}
 SCALARS = {"profile": str, "device": str, "data_dir": str, "results_dir": str, "fresh": bool}

@@ -52,13 +52,15 @@ def word_lm(p: Parameters, cell: str = "lstm") -> list[dict]:
 def char_lm(p: Parameters, cell: str = "lstm", epochs: int | None = None) -> list[dict]:
     """Table 3's networks, on the same text and under the same terms as :func:`word_lm`.
 
-    ``epochs`` are fewer than the profile's where given, and the protocol is then ``reduced``.
+    ``epochs`` are fewer than the profile's where given, and the protocol is then named after
+    them, such as ``quick-2-epochs``: shortened runs stand in no cell of the full ones.
     """
 
     def task(profile: str) -> CharacterLanguageModel:
         made = CharacterLanguageModel(profile, p.data_dir, cell)
         if epochs is not None and epochs < made.settings["epochs"]:
-            made.settings |= {"epochs": epochs, "protocol": "reduced"}
+            protocol = f"{made.settings['protocol']}-{epochs}-epochs"
+            made.settings |= {"epochs": epochs, "protocol": protocol}
         return made
 
     return _on_corpus(task, p)

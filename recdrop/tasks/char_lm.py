@@ -7,6 +7,7 @@ from torch import Tensor
 
 from recdrop.data import grammar, ptb
 from recdrop.data.corpus import Corpus
+from recdrop.tasks import profiles
 from recdrop.tasks.language_model import LanguageModelling
 
 PROFILES = {
@@ -14,6 +15,11 @@ PROFILES = {
         protocol="paper", embedding=256, hidden=1024, train_tokens=None, held_out_tokens=None,
         optimiser="adam", lr=1e-3, clip=10.0, init=0.01, decay=0.97, decay_from=10,
         steps=100, batch=32, epochs=50, corpus="ptb",
+    ),
+    "reduced": dict(
+        protocol="reduced", embedding=256, hidden=256, train_tokens=1_000_000,
+        held_out_tokens=100_000, optimiser="adam", lr=1e-3, clip=10.0, init=0.01, decay=0.97,
+        decay_from=10, steps=100, batch=32, epochs=10, corpus="ptb",
     ),
     "quick": dict(
         protocol="quick", embedding=32, hidden=128, train_tokens=300_000, held_out_tokens=40_000,
@@ -36,7 +42,7 @@ class CharacterLanguageModel(LanguageModelling):
     def __init__(
         self, profile: str = "quick", data_dir: str | os.PathLike | None = None, cell: str = "lstm"
     ):
-        super().__init__(PROFILES[profile], data_dir, cell)
+        super().__init__(profiles.settings(PROFILES, profile, self.label), data_dir, cell)
 
     def read(self) -> Corpus:
         generated = self.settings["corpus"] == "generated"

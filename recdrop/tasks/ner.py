@@ -15,6 +15,7 @@ from recdrop.data.conll2003 import Sentence, TaggedCorpus
 from recdrop.dropout import RecurrentDropout
 from recdrop.forward import Dropout
 from recdrop.seeds import seed
+from recdrop.tasks import profiles
 from recdrop.tasks.cells import CELLS, named
 from recdrop.tasks.initialise import uniform
 from recdrop.tasks.language_model import FORWARD
@@ -24,6 +25,11 @@ PROFILES = {
         protocol="paper", vector_size=300, filters=256, hidden=1024, train_sentences=None,
         held_out_sentences=None, optimiser="adam", lr=1e-3, clip=10.0, init=0.05, decay=0.95,
         decay_from=10, steps=15, batch=32, epochs=50, corpus="conll2003",
+    ),
+    "reduced": dict(
+        protocol="reduced", vector_size=300, filters=256, hidden=256, train_sentences=None,
+        held_out_sentences=None, optimiser="adam", lr=1e-3, clip=10.0, init=0.05, decay=0.95,
+        decay_from=10, steps=15, batch=32, epochs=15, corpus="conll2003",
     ),
     "quick": dict(
         protocol="quick", vector_size=50, filters=64, hidden=128, train_sentences=3000,
@@ -133,7 +139,8 @@ class NamedEntities:
         vectors: str | os.PathLike | None = None,
         cell: str = "lstm",
     ):
-        settings = PROFILES[profile] | {"vectors": "own"} | named(cell)
+        settings = profiles.settings(PROFILES, profile, self.label)
+        settings |= {"vectors": "own"} | named(cell)
         if vectors:
             settings["vectors"] = os.path.basename(vectors)
             if profile != "paper":

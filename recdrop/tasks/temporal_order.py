@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from recdrop.data.temporal_order import CLASSES, SYMBOLS, sequences
 from recdrop.dropout import RecurrentDropout
 from recdrop.seeds import seed
+from recdrop.tasks import profiles
 from recdrop.tasks.cells import CELLS, named
 from recdrop.tasks.initialise import uniform
 
@@ -61,7 +62,8 @@ class TemporalOrder:
     validated_by = best = None
 
     def __init__(self, profile: str = "quick", length: int = 15, cell: str = "lstm"):
-        self.settings = {**PROFILES[profile], "length": length} | named(cell)
+        self.settings = profiles.settings(PROFILES, profile, self.label)
+        self.settings |= {"length": length} | named(cell)
         self.updates_per_epoch = self.settings["batches"]
         self.positions = self.settings["batch"] * length
         # The figures look into LSTMs, if they are small enough to lie in the repository.

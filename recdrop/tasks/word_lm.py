@@ -8,6 +8,7 @@ from torch import Tensor
 from recdrop.data import grammar, ptb
 from recdrop.data.corpus import Corpus
 from recdrop.dropout import RecurrentDropout
+from recdrop.tasks import profiles
 from recdrop.tasks.language_model import LanguageModelling
 
 PROFILES = {
@@ -37,7 +38,7 @@ class WordLanguageModel(LanguageModelling):
     def __init__(
         self, profile: str = "quick", data_dir: str | os.PathLike | None = None, cell: str = "lstm"
     ):
-        super().__init__(PROFILES[profile], data_dir, cell)
+        super().__init__(profiles.settings(PROFILES, profile, self.label), data_dir, cell)
 
     def read(self) -> Corpus:
         generated = self.settings["corpus"] == "generated"
