@@ -37,12 +37,31 @@ constexpr int WIDTH = 4 * LANES;  // columns of a panel
 constexpr int64_t DEPTH = 256;    // words of a panel that stay in cache while all rows meet them
 
 typedef float Vec __attribute__((vector_size(4 * LANES)));
+typedef Vec Loose __attribute__((aligned(4), may_alias));  // anywhere in memory, of any type
 typedef int32_t Int __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 using Tile = Vec[ROWS][4];
 
 inline Vec all(float v) { return v - Vec{}; }
+
+// Not by memcpy: GCC moves halves of AVX's vectors, and to read a vector that was just written as
+// halves takes four times as long as the products it is for.
+inline Vec whole(const void* from) { return *static_cast<const Loose*>(from); }
+
+// In a register: GCC would rather read it anew for each use, and loads are what we have too few of.
+inline Vec held(Vec v) {
+#ifdef __x86_64__
+  asm("" : "+v"(v));
+#endif
+  return v;
+}
+
+inline Bits everywhere(const void* word) {  // 32 bits, in each lane
+  uint32_t bits;
+  std::memcpy(&bits, word, sizeof bits);
+  return Bits{} + bits;
+}
 
 // The first n lanes; others are 0 when loaded and left alone when stored. Parts of a vector go
 // through functions of their own, lest whole ones be kept in memory for their sake.
@@ -57,15 +76,12 @@ __attribute__((noinline)) inline void store_part(void* to, Vec v, int64_t bytes)
 }
 
 inline Vec load(const float* from, int64_t n = LANES) {
-  if (n < LANES) return load_part(from, n);
-  Vec v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
+  return n < LANES ? load_part(from, n) : whole(from);
 }
 
 inline void store(float* to, Vec v, int64_t n = LANES) {
   if (n < LANES) return store_part(to, v, n * sizeof(float));
-  std::memcpy(to, &v, sizeof v);
+  *reinterpret_cast<Loose*>(to) = v;
 }
 
 // exp(x) - 1, exact to the last bits for small x, too; saturates where exp would overflow.
@@ -106,7 +122,7 @@ struct Single {
   static float widen(Element v) { return v; }
   static Word word(Element v, Element) { return v; }
   static void put(Element* to, Vec v, int64_t n) { store(to, v, n); }
-  static Vec dot(Vec sum, Word a, Vec b) { return sum + all(a) * b; }
+  static Vec dot(Vec sum, Bits a, Vec b) { return sum + (Vec)a * b; }
 };
 
 struct Pair {
@@ -138,8 +154,7 @@ struct Pair {
     std::memcpy(&part, &halves, sizeof halves);
     store_part(to, part, n * sizeof(Element));
   }
-  static Vec dot(Vec sum, Word a, Vec b) {  // sum + a_low b_low + a_high b_high
-    const Bits words = Bits{} + a;
+  static Vec dot(Vec sum, Bits words, Vec b) {  // sum + a_low b_low + a_high b_high
 #ifdef __AVX512BF16__
     return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)words, (__m512bh)b);
 #else

@@ -26,16 +26,16 @@ __attribute__((noinline)) void tile(Vec (*sums)[4], const typename Op::Word* a, 
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) s[m][j] = sums[m][j];
   for (int64_t k = 0; k < K; k++, a += step, panel += WIDTH) {
-    Vec b[4];
-    std::memcpy(b, panel, sizeof b);
     __builtin_prefetch(panel + 16 * WIDTH);
     __builtin_prefetch(panel + 16 * WIDTH + WIDTH / 2);
+    Bits words[M];  // with one vector of the panel at a time, they and the sums fill the registers
 #pragma GCC unroll 8
-    for (int m = 0; m < M; m++) {
-      typename Op::Word word;
-      std::memcpy(&word, a + m * row, sizeof word);
+    for (int m = 0; m < M; m++) words[m] = everywhere(a + m * row);
 #pragma GCC unroll 4
-      for (int j = 0; j < 4; j++) s[m][j] = Op::dot(s[m][j], word, b[j]);
+    for (int j = 0; j < 4; j++) {
+      const Vec b = held(whole(panel + j * LANES));
+#pragma GCC unroll 8
+      for (int m = 0; m < M; m++) s[m][j] = Op::dot(s[m][j], words[m], b);
     }
   }
 #pragma GCC unroll 8
