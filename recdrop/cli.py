@@ -30,6 +30,14 @@ def main(argv: list[str] | None = None) -> int:
         commands.add_parser("train", help="train a table's networks, on a GPU in slices of time")
     )
 
+    _run_arguments(commands.add_parser("run", help="notebooks in batch, here or on a cluster"))
+
+    status = commands.add_parser("status", help="what has become of a batch, and the time left")
+    status.description = "Exit status: 0 all finished, 1 some failed, 3 some are left."
+    status.add_argument("out", metavar="DIR", help="folder given to `recdrop run` as --out")
+    status.add_argument("--json", action="store_true", help="for machines")
+    status.set_defaults(run=_status)
+
     data = commands.add_parser("data", help="corpora: where they are, fetched, verified")
     actions = data.add_subparsers(required=True, metavar="ACTION", dest="action")
     for name, does in {
@@ -107,6 +115,49 @@ def _train(a: argparse.Namespace) -> int:
     outcome = slices.run(works, a.results_dir, a.device, budget, a.at_once)
     print(outcome)
     return 0 if outcome.finished == outcome.wanted else 3
+
+
+def _run_arguments(run: argparse.ArgumentParser) -> None:
+    run.description = (
+        "Execute a notebook once for each point of a grid. What has finished is not executed "
+        "again; what failed leaves its notebook with the error, and the others go on."
+    )
+    run.epilog = (
+        "Exit status: 0 all points finished, 1 some failed, 2 called wrongly and nothing started, "
+        "3 the cluster is gone and work is left, 130 stopped by Ctrl-C, 143 by SIGTERM. The same "
+        "command goes on from there."
+    )
+    run.add_argument("notebook", metavar="NOTEBOOK", help="a path, or `all` for every chapter")
+    run.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters",
+        help="a parameter for all points, such as -p profile quick",
+    )  # fmt: skip
+    run.add_argument(
+        "--grid", action="append", default=[], metavar="NAME=V1,V2", help="one point for each value"
+    )
+    run.add_argument("--jobs", type=int, help="points at a time; by default 1, or one a GPU")
+    run.add_argument("--scheduler", metavar="URL", help="of a Dask cluster, as tcp://host:8786")
+    run.add_argument("--out", metavar="DIR", default="runs/batch", help="folder of the notebooks")
+    run.add_argument("--timeout", help="such as 2h: a notebook that takes longer has failed")
+    run.add_argument(
+        "--fresh", action="store_true",
+        help="execute finished points, too (trained networks are still read; -p fresh true trains)",
+    )  # fmt: skip
+    run.add_argument("--dry-run", action="store_true", help="print the points and start nothing")
+    run.add_argument("--json", action="store_true", help="a line of JSON for each event")
+    run.set_defaults(run=_run)
+
+
+def _run(a: argparse.Namespace) -> int:
+    from recdrop.batch import command
+
+    return command.run(a)
+
+
+def _status(a: argparse.Namespace) -> int:
+    from recdrop.batch import command
+
+    return command.status(a)
 
 
 def _data(a: argparse.Namespace) -> int:

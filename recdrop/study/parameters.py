@@ -60,7 +60,7 @@ class Parameters:
     at_once: int | None
 
 
-def read(namespace: dict[str, Any]) -> Parameters:
+def read(namespace: dict[str, Any], elsewhere: bool = False) -> Parameters:
     """The parameters that a notebook's first cells have set.
 
     A scalar given to a list parameter becomes a list of one; a list may come as JSON text, as
@@ -68,6 +68,7 @@ def read(namespace: dict[str, Any]) -> Parameters:
 
     Args:
         namespace: the notebook's ``globals()``.
+        elsewhere: they are meant for another machine, whose GPU cannot be asked for here.
 
     Raises:
         ParameterError: a parameter that papermill injected is unknown, or a value is of the wrong
@@ -100,7 +101,7 @@ give for example rates=[0.25]
         for value in values[name] if name in LISTS else [values[name]]:
             if value not in choices:
                 raise ParameterError(f"{name}={value!r} is unknown; choose from {list(choices)}")
-    if values["device"] == "cuda" and not torch.cuda.is_available():
+    if values["device"] == "cuda" and not elsewhere and not torch.cuda.is_available():
         raise ParameterError("device='cuda', but torch finds no GPU here; give device='cpu'")
     for rate in values["rates"]:
         try:
@@ -157,7 +158,7 @@ def _list(name: str, kind: type, value: Any) -> list:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):  # such as brackets nested by the thousand
             pass  # refused below
     values = list(value) if isinstance(value, list | tuple) else [value]
     if not values or not all(_is(kind, v) for v in values):

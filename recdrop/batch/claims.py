@@ -1,0 +1,147 @@
+"""Who executes a point: a lease on a file, which a process that dies cannot keep.
+
+A claim is renewed every few seconds. It has ended when its process is gone, as far as that can be
+asked for on this host, and when it has not been renewed for a minute, which holds on any host that
+sees the folder. No lock of the file system is needed, which not every shared one has.
+
+A claim's file bears a generation. Who finds the last one ended makes the next, which the file
+system grants to one process alone; nobody ever removes the file of another's live claim.
+"""
+
+import json
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+BEAT, LEASE = 5.0, 60.0
+"""Seconds between renewals, and without one until a claim has ended."""
+SUFFIX = ".claim"
+
+
+class Claim:
+    """A claim that this process holds; ``lost`` is called from a thread if another has taken it."""
+
+    def __init__(self, path: Path, lost: Callable[[], None] = lambda: None):
+        self.path, self._lost, self._stop = path, lost, threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+        self._thread.start()
+
+    def _renew(self) -> None:
+        while not self._stop.wait(BEAT):
+            if not self.held():
+                self._lost()
+                return
+            try:
+                os.utime(self.path)
+            except OSError:  # a network's hiccup, or the file is gone: see above
+                pass
+
+    def held(self) -> bool:
+        """Whether it is still this process's, as far as the folder says."""
+        name, _, generation = self.path.name.rpartition(SUFFIX)
+        return max(_generations(self.path.parent, name), default=0) == int(generation)
+
+    def release(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        name, _, generation = self.path.name.rpartition(SUFFIX)
+        for older in sorted(_generations(self.path.parent, name)):
+            if older <= int(generation):  # its own at last
+                _path(self.path.parent, name, older).unlink(missing_ok=True)
+
+    def __enter__(self) -> "Claim":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()
+
+
+def acquire(folder: Path, name: str, lost: Callable[[], None] = lambda: None) -> Claim | None:
+    """Claim a name; None where another process holds it.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    if holder(folder, name) is not None:
+        return None
+    path = _path(folder, name, max(_generations(folder, name), default=0) + 1)
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:  # another was faster
+        return None
+    me = psutil.Process()
+    content = {"host": socket.gethostname(), "processes": _processes(), "pid": me.pid,
+               "started": me.create_time(), "since": time.time()}  # fmt: skip
+    try:
+        with open(file, "w", encoding="utf-8") as opened:
+            json.dump(content, opened)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return Claim(path, lost)
+
+
+def holder(folder: Path, name: str) -> dict | None:
+    """Who holds a name: host, pid and since when; None where nobody does."""
+    generation = max(_generations(folder, name), default=0)
+    path = _path(folder, name, generation)
+    try:
+        age = _now(folder) - path.stat().st_mtime
+        content = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        content = dict(json.loads(content))
+    except (ValueError, TypeError):  # it is being written, or its writer died over it
+        content = {"host": "unknown", "pid": None, "since": time.time() - age}
+    return content if age < LEASE and _may_live(content) else None
+
+
+def held(folder: Path) -> set[str]:
+    """All names that are claimed."""
+    names = {entry.name.rpartition(SUFFIX)[0] for entry in os.scandir(folder)}
+    return {name for name in names if name and holder(folder, name) is not None}
+
+
+def _may_live(content: dict) -> bool:
+    """Whether its process lives; what runs elsewhere cannot be asked for and may."""
+    if (content["host"], content.get("processes")) != (socket.gethostname(), _processes()):
+        return True
+    try:
+        return psutil.Process(content["pid"]).create_time() == content["started"]
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return False
+
+
+def _processes() -> str | None:
+    """What tells containers of one name apart: a process is only known within its own."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
+
+
+def _now(folder: Path) -> float:
+    """By the clock that dates the folder's files, which need not be this host's."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # it may be read-only here
+        return time.time()
+
+
+def _path(folder: Path, name: str, generation: int) -> Path:
+    return folder / f"{name}{SUFFIX}{generation}"
+
+
+def _generations(folder: Path, name: str) -> list[int]:
+    start = f"{name}{SUFFIX}"
+    found = (entry.name.removeprefix(start) for entry in os.scandir(folder)
+             if entry.name.startswith(start))  # fmt: skip
+    return [int(end) for end in found if end.isdecimal()]

@@ -1,0 +1,50 @@
+"""A Python kernel that ends with the process that started it: ``python -m recdrop.batch.kernel``.
+
+ipykernel looks for its parent as well, but does not find out if that died before it was looking and
+something other than init takes in orphans, as systemd and some containers do.
+"""
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+PARENT = "RECDROP_PARENT"
+SECONDS = 0.5
+SOCKETS = "recdrop-"
+
+
+def sockets() -> Path:
+    """A new folder for a kernel's sockets, where paths are short, as they must be."""
+    return Path(tempfile.mkdtemp(prefix=f"{SOCKETS}{os.getpid()}-"))
+
+
+def clear_sockets() -> None:
+    """Remove the sockets of kernels whose worker was killed on this host."""
+    import psutil
+
+    for folder in Path(tempfile.gettempdir()).glob(f"{SOCKETS}*-*"):
+        owner = folder.name.removeprefix(SOCKETS).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def follow(parent: int) -> None:
+    """End this process once its parent is another."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    if parent := os.environ.get(PARENT):
+        follow(int(parent))
+    from ipykernel import kernelapp  # it takes a moment: the parent is watched by then
+
+    kernelapp.launch_new_instance()
