@@ -1,14 +1,35 @@
 """Conditions: the cells of the paper's tables, each a network to train."""
 
+import functools
 import hashlib
 import itertools
 import json
+import operator
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 from recdrop.dropout import SAMPLINGS, RecurrentDropout
 
 SCHEMES = ("none", "semeniuta", "gal", "moon")
+COMBINED = tuple("+".join(c) for n in (2, 3) for c in itertools.combinations(SCHEMES[1:], n))
+"""Several schemes at once, all at one rate and sampling, such as ``semeniuta+gal``."""
+
+
+def dropout(scheme: str, rate: float, per: str, scaling: str = "paper") -> RecurrentDropout:
+    """The recurrent dropout of a scheme, of several joined by ``+``, or of ``none``.
+
+    >>> dropout("semeniuta+gal", 0.5, "step")
+    RecurrentDropout(update=0.5, hidden=0.5, per='step', scaling='paper')
+
+    Raises:
+        ValueError: the scheme is unknown, or the rate or sampling is none.
+    """
+    if scheme not in (*SCHEMES, *COMBINED):
+        raise ValueError(f"scheme={scheme!r} is unknown; choose one of {(*SCHEMES, *COMBINED)}")
+    if scheme == "none":
+        return RecurrentDropout(scaling=scaling)
+    parts = (getattr(RecurrentDropout, s)(rate, per, scaling) for s in scheme.split("+"))
+    return functools.reduce(operator.or_, parts)
 
 
 @dataclass(frozen=True)
@@ -35,8 +56,6 @@ class Condition:
     settings: dict = field(default_factory=dict, hash=False)
 
     def __post_init__(self):
-        if self.scheme not in SCHEMES:
-            raise ValueError(f"scheme={self.scheme!r} is unknown; choose one of {SCHEMES}")
         if self.scheme == "none" and (self.rate or self.per != "none"):
             raise ValueError(
                 f"scheme='none' with rate={self.rate} per={self.per!r}; give rate=0, per='none'"
@@ -45,9 +64,7 @@ class Condition:
 
     @property
     def recurrent_dropout(self) -> RecurrentDropout:
-        if self.scheme == "none":
-            return RecurrentDropout(scaling=self.scaling)
-        return getattr(RecurrentDropout, self.scheme)(self.rate, self.per, self.scaling)
+        return dropout(self.scheme, self.rate, self.per, self.scaling)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from recdrop.data.temporal_order import sequences
 from recdrop.dropout import RecurrentDropout
 from recdrop.study import results, tables
-from recdrop.study.conditions import Condition
+from recdrop.study.conditions import Condition, dropout
 from recdrop.tasks.temporal_order import Classifier
 
 
@@ -30,7 +30,7 @@ def network(
     c = condition(manifest)
     drop = c.recurrent_dropout
     if rate is not None and drop.active:
-        drop = getattr(RecurrentDropout, c.scheme)(rate, c.per, c.scaling)
+        drop = dropout(c.scheme, rate, c.per, c.scaling)
     with torch.random.fork_rng(devices=[]):
         model = Classifier(c.settings["hidden"], drop)
     model.load_state_dict(results.load_weights(results_dir, c))

@@ -4,25 +4,25 @@ import ast
 import difflib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import ismodule
 from typing import Any
 
 import torch
 
 from recdrop.dropout import SAMPLINGS, threshold
-from recdrop.study.conditions import SCHEMES
+from recdrop.study.conditions import COMBINED, SCHEMES
 from recdrop.study.files import from_root
 from recdrop.tasks.cells import CELLS
 
 PROFILES = ("smoke", "quick", "reduced", "paper")
 LISTS = {"schemes": str, "rates": float, "samplings": str, "forward": bool, "seeds": int}
-LISTS |= {"lengths": int, "cells": str}
+LISTS |= {"lengths": int, "cells": str, "fading_rates": float}
 SCALARS = {"profile": str, "device": str, "data_dir": str, "results_dir": str, "fresh": bool}
 SCALARS |= {"vectors": str, "at_once": int}
 CHOICES = {
     "profile": PROFILES,
-    "schemes": SCHEMES,
+    "schemes": (*SCHEMES, *COMBINED),
     "samplings": SAMPLINGS,
     "device": ("cpu", "cuda"),
     "cells": tuple(CELLS),
@@ -30,6 +30,7 @@ CHOICES = {
 
 EXAMPLES = {"schemes": '["gal"]', "cells": '["gru"]'}
 OPTIONAL = {"lengths": [15], "cells": ["gru", "rnn"], "vectors": None, "at_once": None}
+OPTIONAL |= {"fading_rates": [0.5]}
 """Parameters that not every notebook has."""
 
 BOOK, SMOKE = "book/results", "runs/smoke"
@@ -58,6 +59,7 @@ class Parameters:
     cells: list[str]
     vectors: str | None
     at_once: int | None
+    fading_rates: list[float] = field(default_factory=lambda: [0.5])
 
 
 def read(namespace: dict[str, Any], elsewhere: bool = False) -> Parameters:
@@ -103,11 +105,12 @@ give for example rates=[0.25]
                 raise ParameterError(f"{name}={value!r} is unknown; choose from {list(choices)}")
     if values["device"] == "cuda" and not elsewhere and not torch.cuda.is_available():
         raise ParameterError("device='cuda', but torch finds no GPU here; give device='cpu'")
-    for rate in values["rates"]:
-        try:
-            threshold(rate, "rates")
-        except ValueError as error:
-            raise ParameterError(str(error)) from None
+    for name in ("rates", "fading_rates"):
+        for rate in values[name]:
+            try:
+                threshold(rate, name)
+            except ValueError as error:
+                raise ParameterError(str(error)) from None
     for seed in values["seeds"]:
         if not 0 <= seed < 2**63:
             raise ParameterError(f"seeds={seed} is outside [0, 2**63); give for example seeds=[0]")
