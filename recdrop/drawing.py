@@ -12,7 +12,10 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from IPython.display import SVG
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+
+from recdrop.plotted import as_csv
 
 GROUND, INK, GREY, SHADE = "#ffffff", "#000000", "#555555", "#f0f1f2"
 # Okabe and Ito's palette, which readers with any colour vision can tell apart.
@@ -29,6 +32,12 @@ DARK = {
 }
 """Each colour on a dark page; ground and ink are those of the book's theme."""
 
+DIVERGING = LinearSegmentedColormap.from_list(
+    "diverging", [(0, BLUE), (0.5, BLUE + "00"), (0.5, VERMILION + "00"), (1, VERMILION)]
+)
+"""Of heat maps, which are pictures that no style sheet reaches: their middle is transparent and
+shows the ground, white or dark."""
+
 WIDTH = 7.1
 """Inches; at 96 pixels an inch that is the width of the book's text, so letters keep their size."""
 
@@ -40,8 +49,6 @@ def _dark_sheet() -> str:
         for kind in ("fill", "stroke")
     )
     rules += f"svg{{fill:{DARK[INK]}}}"  # matplotlib names no fill where it is black
-    # A heat map is a picture in the picture: white becomes black, and red stays red.
-    rules += "image{filter:invert(1) hue-rotate(180deg)}"
     return f"<style>@media(prefers-color-scheme:dark){{{rules}}}</style>"
 
 
@@ -67,14 +74,33 @@ def svg(figure: Figure) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG, or in the format that the name asks for."""
+    """Write a figure as SVG, or in the format that the name asks for; its data beside it as CSV."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".svg":
         path.write_text(svg(figure), encoding="utf-8", newline="\n")
     else:
         figure.savefig(path, dpi=160, bbox_inches="tight")
+    if data := as_csv(figure):
+        path.with_suffix(".csv").write_text(data, encoding="utf-8", newline="\n")
 
 
-def show(figure: Figure) -> SVG:
+class Shown:
+    """A figure as a notebook keeps it: the picture, and what is plotted in it as CSV.
+
+    The book makes a file of the CSV and links it below the caption; JupyterLab shows the picture.
+    """
+
+    def __init__(self, figure: Figure):
+        self.svg, self.csv = SVG(svg(figure)).data, as_csv(figure)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        bundle = {"image/svg+xml": self.svg, "text/csv": self.csv}
+        return {kind: text for kind, text in bundle.items() if text}
+
+    def __repr__(self) -> str:
+        return "<figure>"
+
+
+def show(figure: Figure) -> Shown:
     """The figure as a notebook shows it."""
-    return SVG(svg(figure))
+    return Shown(figure)

@@ -8,7 +8,8 @@ import torch
 
 from recdrop import figures
 from recdrop.data.temporal_order import sequences
-from recdrop.study import memory, results
+from recdrop.drawing import GROUND
+from recdrop.study import memory, paper, results
 from recdrop.study.conditions import Condition, grid
 from recdrop.study.training import train
 from recdrop.tasks.temporal_order import TemporalOrder
@@ -90,6 +91,78 @@ def test_a_diverged_network_is_left_out_of_the_effect(folder):
 def test_without_results_the_remedy_is_named(tmp_path):
     with pytest.raises(ValueError, match="no quick Temporal Order results.*run notebook 02"):
         figures.effect(tmp_path)
+
+
+def test_other_cells_have_a_panel_each_with_the_schemes_they_know(tmp_path):
+    for scheme, value in (("semeniuta", 1.0), ("moon", 0.2)):
+        write(tmp_path, scheme, 0, value, cell="gru")
+        write(tmp_path, scheme, 0, 0.9)  # an LSTM
+    with pytest.raises(ValueError, match=r"no quick results of \['rnn'\].*run notebook 06"):
+        figures.other_cells(tmp_path)
+    write(tmp_path, "gal", 0, 0.3, cell="rnn")
+    gru, rnn = figures.other_cells(tmp_path).axes
+    assert [bar.get_height() for bar in gru.patches] == [1.0, 1.0, 1.0, 0.2]
+    assert [bar.get_height() for bar in rnn.patches] == [1.0, 0.3]
+
+
+# the paper's tables
+
+
+def measured(folder, scheme, rate, per, test, protocol, seed=0, forward=False) -> None:
+    c = Condition("word_lm", scheme, rate, per, forward, seed, settings={"protocol": protocol})
+    figure = {"valid": test, "test": test}
+    results.write(folder, c, status="finished", curve=[], final={"last": figure, "best": figure})
+
+
+def points(ax) -> dict[str, list]:
+    """By label, (test figure, place) of each mark; a mark's place is shifted by less than half."""
+    return {
+        container.get_label(): [(x, round(y)) for x, y in zip(*line.get_data(), strict=True)]
+        for container, line in [(c, c.lines[0]) for c in ax.containers]
+        + [(line, line) for line in ax.lines if line.get_marker() == "D"]
+    }
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_a_table_without_runs_shows_the_papers_figures_alone(number, tmp_path):
+    without, with_ = figures.table(number, tmp_path).axes
+    for ax, forward in ((without, False), (with_, True)):
+        drawn = points(ax)
+        assert all(label.endswith("the paper") for label in drawn)
+        for row in paper.table(number):
+            if row["forward"] == forward and row["rate"]:
+                name = figures.LABELS[row["scheme"]].partition(":")[0]
+                place = 1 + 2 * (row["rate"] == 0.5) + (row["per"] == "sequence")
+                assert (row["paper_test"], place) in drawn[f"{name}, the paper"]
+        assert len(drawn["no dropout, the paper"]) == 1
+
+
+def test_a_tables_dots_are_means_at_the_place_of_their_condition(tmp_path):
+    for seed, value in enumerate((98.0, 100.0)):
+        measured(tmp_path, "semeniuta", 0.5, "step", value, "paper", seed)
+    measured(tmp_path, "none", 0.0, "none", 400.0, "quick")
+    measured(tmp_path, "gal", 0.25, "sequence", 90.0, "paper-bf16", forward=True)
+    measured(tmp_path, "gal", 0.25, "sequence", 1.0, "smoke")
+    figure = figures.table(2, tmp_path)
+    full, quick, forward, nothing = figure.axes
+    assert points(full)["own, ours, paper"] == [(99.0, 3)]
+    assert points(quick) == {"no dropout, ours, quick": [(400.0, 0)]}
+    assert points(forward)["Gal, ours, paper-bf16"] == [(90.0, 2)]
+    assert not nothing.lines
+    assert not nothing.axison
+    filled = {c.get_label(): c.lines[0].get_markerfacecolor() for c in full.containers}
+    hollow = {c.get_label(): c.lines[0].get_markerfacecolor() for c in forward.containers}
+    assert filled == {"own, ours, paper": figures.COLOURS["semeniuta"]}
+    assert hollow == {"Gal, ours, paper-bf16": GROUND}
+    (interval,) = full.containers[0].lines[2][0].get_segments()
+    assert interval[1, 0] - 99 == pytest.approx(99 - interval[0, 0]) == pytest.approx(12.706)
+    figures.show(figure)
+
+
+@pytest.mark.parametrize("number", [0, 1, 5])
+def test_a_table_that_is_no_single_measure_is_refused(number):
+    with pytest.raises(ValueError, match=f"table={number} cannot be drawn so; choose from 2, 3"):
+        figures.table(number)
 
 
 # theory
@@ -219,7 +292,7 @@ def test_the_same_figure_is_the_same_file(tmp_path):
 def test_what_is_shown_is_what_is_saved(tmp_path):
     figures.save(figures.masks(), tmp_path / "masks.svg")
     shown, saved = (ElementTree.fromstring(text) for text in (
-        figures.show(figures.masks()).data, (tmp_path / "masks.svg").read_text()))  # fmt: skip
+        figures.show(figures.masks()).svg, (tmp_path / "masks.svg").read_text()))  # fmt: skip
     assert ElementTree.tostring(shown) == ElementTree.tostring(saved)
 
 

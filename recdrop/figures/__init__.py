@@ -3,11 +3,12 @@
 from recdrop.drawing import save, show
 from recdrop.figures.curves import learning_curves
 from recdrop.figures.diagram import schemes
-from recdrop.figures.order import effect, rate_curves, states
+from recdrop.figures.order import effect, other_cells, rate_curves, states
+from recdrop.figures.paper_tables import table
 from recdrop.figures.style import CHANCE, COLOURS, LABELS
 from recdrop.figures.theory import fading, masks
 
 __all__ = [
-    "CHANCE", "COLOURS", "LABELS", "effect", "fading", "learning_curves", "masks", "rate_curves",
-    "save", "schemes", "show", "states",
+    "CHANCE", "COLOURS", "LABELS", "effect", "fading", "learning_curves", "masks",
+    "other_cells", "rate_curves", "save", "schemes", "show", "states", "table",
 ]  # fmt: skip
