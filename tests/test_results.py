@@ -270,7 +270,8 @@ def test_an_installed_package_has_the_papers_figures():
 # ours beside the paper's
 
 
-COMMON = {"table", "scheme", "rate", "per", "forward", "protocol", "n", "diverged"}
+COMMON = {"table", "scheme", "rate", "per", "forward", "protocol", "n", "diverged",
+          "manifests"}  # fmt: skip
 FIELDS = {
     1: COMMON | {"length", "train", "train_ci", "test", "test_ci", "paper_train", "paper_test"},
     2: COMMON | {"valid", "valid_ci", "test", "test_ci", "paper_valid", "paper_test"},
@@ -426,6 +427,34 @@ def test_markdown_is_a_table_a_reader_can_check(tmp_path):
     assert "| moon | 0.5 | sequence | 15 | quick |" in line
     assert "25.0 ± 63.5 (2)" in line
     assert sum("not yet run" in line for line in lines) == 12
+
+
+def test_figures_of_another_protocol_look_different(tmp_path):
+    for protocol in ("quick", "paper", "paper-bf16"):
+        write(tmp_path, condition(settings=QUICK | {"protocol": protocol}),
+              {"train": 1.0, "test": 1.0})  # fmt: skip
+    rows = [row for row in tables.table(1, tmp_path) if row["n"]]
+    shown = tables.markdown(rows).replace("\N{NO-BREAK SPACE}", " ").splitlines()[2:]
+    ours = {line.split(" | ")[4]: line.split(" | ")[5] for line in shown}
+    figure = "100.0 (1)"
+    assert ours == {"paper": figure, "paper-bf16": f"*{figure}*", "quick": f"*{figure}*"}
+
+
+def test_rows_lead_to_their_manifests(tmp_path, monkeypatch):
+    """As seen from a page in notebooks/, in the order of seeds, diverged ones included."""
+    write(tmp_path, condition(seed=10), {"train": 1.0, "test": 0.5})
+    write(tmp_path, condition(seed=2), None, status="diverged")
+    names = [condition(seed=seed).name for seed in (2, 10)]
+    row = only(tables.table(1, tmp_path))
+    assert row["manifests"] == names
+    header, _, line = tables.markdown([row], tmp_path).splitlines()
+    assert header.endswith("| manifests |")
+    targets = re.findall(r"\[(\d)\]\((\S+?)\)", line)
+    assert [number for number, _ in targets] == ["1", "2"]
+    for (_, target), name in zip(targets, names, strict=True):
+        assert (files.ROOT / "notebooks" / target).resolve() == tmp_path / f"{name}.json"
+    assert tables.links(["a-b"], "book/results") == "[1](../book/results/a-b.json)"
+    assert tables.links([], tmp_path) == "–"
 
 
 def test_no_rows_are_said():

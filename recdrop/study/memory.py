@@ -66,9 +66,11 @@ def phases(manifests: list[dict], results_dir: str | os.PathLike, x: Tensor) -> 
             [convention, tables.label(m)]
             + [f"{100 * last[split]:.1f}\N{NO-BREAK SPACE}%" for split in ("train", "test")]
             + [f"{float(v):.3g}" for v in top]
+            + [tables.links([m["name"]], results_dir)]
         )
     header = ["convention", "network", "training", "test"]
-    return tables.of([*header, "largest cell state with masks", "in evaluation"], rows)
+    header += ["largest cell state with masks", "in evaluation", "manifest"]
+    return tables.of(header, rows)
 
 
 def fading(

@@ -2,9 +2,11 @@
 
 import math
 import os
+from pathlib import Path
 from statistics import NormalDist, mean, stdev
 
 from recdrop.study import paper, results
+from recdrop.study.files import from_root
 
 # Student's t, two-sided 95 %, by degrees of freedom.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -92,9 +94,11 @@ def _row(condition: dict, protocol: str, manifests: list[dict]) -> dict:
             f"different settings: {names}; move those that are not meant to another folder"
         )
     diverged = sum(m["status"] == "diverged" for m in mine)
+    names = [m["name"] for m in _by_seed(mine)]
     mine = [m for m in mine if m["status"] == "finished"]
     shown = {k: v for k, v in condition.items() if not k.startswith("paper_")}
     row = shown | {"protocol": protocol, "n": len(mine), "diverged": diverged}
+    row["manifests"] = names
     if condition["table"] == 1:
         columns = {k: ("last", k, 100) for k in ("train", "test")}
     else:
@@ -108,6 +112,10 @@ def _row(condition: dict, protocol: str, manifests: list[dict]) -> dict:
     return row | {k: v for k, v in condition.items() if k.startswith("paper_")}
 
 
+def _by_seed(manifests: list[dict]) -> list[dict]:
+    return sorted(manifests, key=lambda m: m["condition"]["seed"])
+
+
 def _matches(row: dict, manifest: dict) -> bool:
     condition = manifest["condition"]
     scheme = condition["scheme"] if condition["rate"] else row["scheme"]
@@ -118,11 +126,12 @@ def _matches(row: dict, manifest: dict) -> bool:
     ]  # fmt: skip
 
 
-def markdown(rows: list[dict]) -> str:
+def markdown(rows: list[dict], results_dir: str | os.PathLike | None = None) -> str:
     """The rows as a Markdown table; ``27.1 ± 3.0 (3)`` is mean, 95 % interval and seeds.
 
-    Where a row's protocol is the paper's, its difference from the paper stands there, too. Beside
-    a smoke run, which proves that the machinery works, the paper's figures are left out.
+    Where a row's protocol is the paper's, its difference from the paper stands there, too; ours are
+    in italics where it is not. Beside a smoke run, which proves that the machinery works, the
+    paper's figures are left out. With ``results_dir`` a last column leads to the manifests.
     """
     if not rows:
         return "Nothing has been run yet."
@@ -132,6 +141,7 @@ def markdown(rows: list[dict]) -> str:
     differs = any(_difference(row, key) != "–" for row in rows for key in (first, second))
     columns = ("paper", "difference") if differs else ("paper",)
     header += [first, *columns, second, *columns]
+    header += [] if results_dir is None else ["manifests"]
     lines: list[list[str]] = []
     for row in rows:
         cells = [row["scheme"] if row["rate"] else "none", f"{row['rate']:g}", row["per"]]
@@ -140,6 +150,7 @@ def markdown(rows: list[dict]) -> str:
         for key in (first, second):
             cells += [_figure(row, key), _papers_figure(row, key)]
             cells += [_difference(row, key)] if differs else []
+        cells += [] if results_dir is None else [links(row["manifests"], results_dir)]
         if cells not in lines:  # the row without dropout is the same under each scheme
             lines.append(cells)
     return of(header, lines)
@@ -158,6 +169,16 @@ def of(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
 
 
+def links(names: list[str], results_dir: str | os.PathLike) -> str:
+    """Links to manifests, each by its number, as a page in notebooks/ or runs/ reaches them.
+
+    The book keeps copies of the files, JupyterLab opens them.
+    """
+    folder = Path(os.path.relpath(from_root(results_dir), from_root("notebooks"))).as_posix()
+    found = [f"[{at}]({folder}/{name}.json)" for at, name in enumerate(names, 1)]
+    return "\N{NO-BREAK SPACE}".join(found) or "–"
+
+
 def label(manifest: dict) -> str:
     """A network in a few words, such as ``gal 0.5 per step, seed 0``."""
     return f"{_setting(manifest)}, seed {manifest['condition']['seed']}"
@@ -171,13 +192,13 @@ def _setting(manifest: dict) -> str:
 
 
 def summary(
-    manifests: list[dict], keys: tuple[str, ...], which: str = "last", factor: float = 1,
-    digits: int = 1,
+    manifests: list[dict], results_dir: str | os.PathLike, keys: tuple[str, ...],
+    which: str = "last", factor: float = 1, digits: int = 1,
 ) -> str:  # fmt: skip
     """Networks of any kind, a row for each setting: mean, 95 % interval and seeds.
 
     ``which`` is ``"last"`` or ``"best"``, the epoch whose figures ``keys`` are shown, ``factor``
-    times. Networks that diverged are counted apart.
+    times. Networks that diverged are counted apart. The last column leads to the manifests.
     """
     found: dict[str, list[dict]] = {}
     for m in manifests:
@@ -190,8 +211,10 @@ def summary(
             values = [factor * e[key] for e in finished]
             spread = "" if len(values) < 2 else f" ± {interval(values):.{digits}f}"
             cells.append(f"{mean(values):.{digits}f}{spread}" if values else "–")
-        rows.append([setting, *cells, str(len(finished)), str(len(mine) - len(finished))])
-    return of(["network", *keys, "seeds", "diverged"], rows)
+        counts = [str(len(finished)), str(len(mine) - len(finished))]
+        names = [m["name"] for m in _by_seed(mine)]
+        rows.append([setting, *cells, *counts, links(names, results_dir)])
+    return of(["network", *keys, "seeds", "diverged", "manifests"], rows)
 
 
 def profiles(named: dict[str, dict], keys: tuple[str, ...]) -> str:
@@ -204,16 +227,15 @@ def _size(value) -> str:
     return "all" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def gaps(manifests: list[dict]) -> str:
+def gaps(manifests: list[dict], results_dir: str | os.PathLike) -> str:
     """Last epoch's perplexities, and how much worse unseen text is than the text trained on."""
-    last = [(label(m), m["final"]["last"]) for m in manifests if m["final"]["last"]]
-    return of(
-        ["network, last epoch", "training", "validation", "validation / training"],
-        [
-            [name, f"{e['train']:.1f}", f"{e['valid']:.1f}", f"{e['valid'] / e['train']:.2f}"]
-            for name, e in last
-        ],
-    )
+    rows = []
+    for m in manifests:
+        if e := m["final"]["last"]:
+            figures = [f"{e['train']:.1f}", f"{e['valid']:.1f}", f"{e['valid'] / e['train']:.2f}"]
+            rows.append([label(m), *figures, links([m["name"]], results_dir)])
+    header = ["network, last epoch", "training", "validation", "validation / training"]
+    return of([*header, "manifest"], rows)
 
 
 def _papers_figure(row: dict, key: str) -> str:
@@ -236,5 +258,5 @@ def _figure(row: dict, key: str) -> str:
         return f"diverged ({row['diverged']})" if row["diverged"] else "not yet run"
     ci, digits = row[f"{key}_ci"], DIGITS[row["table"]]
     interval = "" if ci is None else f" ± {ci:.{digits}f}"
-    text = f"{row[key]:.{digits}f}{interval} ({row['n']})"
-    return text.replace(" ", "\N{NO-BREAK SPACE}")
+    text = f"{row[key]:.{digits}f}{interval} ({row['n']})".replace(" ", "\N{NO-BREAK SPACE}")
+    return text if row["protocol"] in COMPARABLE else f"*{text}*"
