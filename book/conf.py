@@ -29,7 +29,9 @@ extensions = [
     "sphinxcontrib.bibtex",
     "citations",
     "docstrings",
+    "figure_data",
     "named_tests",
+    "results",
     "widget",
 ]
 include_patterns = ["book/**", "notebooks/**"]
@@ -67,6 +69,7 @@ toc_object_entries_show_parents = "hide"
 # Notebooks are committed executed: what the book shows is what was reviewed.
 nb_execution_mode = "off"
 nb_merge_streams = True
+suppress_warnings = ["mystnb.unknown_mime_type"]  # a figure's CSV, which figure_data.py links
 nb_render_markdown_format = "myst"  # tables in outputs; the default knows none
 # Without this, a page with a widget loads require.js and the widgets' code from a CDN. Ours need
 # 2 kB, on every page, as not only notebooks hold widgets.
