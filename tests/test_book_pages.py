@@ -21,9 +21,10 @@ API = PAGES["api"] + PAGES["api_study"]
 
 
 def chapters(toc: dict) -> list[str]:
-    """The files that the table of contents names, in its order."""
-    parts = toc.get("parts", [toc])
-    return [toc["root"], *(c["file"] for part in parts for c in part["chapters"])]
+    """The files that the table of contents names."""
+    listed = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    below = [section for chapter in listed for section in chapter.get("sections", ())]
+    return [toc["root"], *(chapter["file"] for chapter in listed + below)]
 
 
 def test_every_page_and_notebook_is_in_the_contents_once():
@@ -85,3 +86,12 @@ def test_every_equation_leads_to_its_code_and_its_tests():
         assert names, section
         for file, name in names:
             assert re.search(rf"^def {name}\(", (ROOT / f"tests/{file}.py").read_text(), re.M), name
+
+
+def test_the_python_of_a_page_runs():
+    """One block after the other in one namespace, as a reader would paste them."""
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGES["use_it"], re.M | re.S)
+    assert len(blocks) > 5
+    namespace = {}
+    for block in blocks:
+        exec(compile(block, "book/use_it.md", "exec"), namespace)
