@@ -18,6 +18,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(BOOK.glob("*.md"))}
 TOC = yaml.safe_load((BOOK / "_toc.yml").read_text())
 API = PAGES["api"] + PAGES["api_study"]
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def chapters(toc: dict) -> list[str]:
@@ -95,3 +96,47 @@ def test_the_python_of_a_page_runs():
     namespace = {}
     for block in blocks:
         exec(compile(block, "book/use_it.md", "exec"), namespace)
+
+
+def markdown(path: Path) -> list[str]:
+    return [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown"]
+
+
+@every_notebook
+def test_a_chapter_says_what_it_is_for(path: Path):
+    """What is learnt, what is needed and how long it takes, before anything else."""
+    title, *rest = markdown(path)[0].split("\n\n")
+    assert title.startswith("# ")
+    assert len(rest[0].split()) > 30, "an overview"
+    told = re.findall(r"^- \*\*(.+?)\*\*", rest[-1], re.M)
+    assert told == ["You learn", "You need", "Time"]
+    assert "to read" in rest[-1]
+
+
+@every_notebook
+def test_a_chapter_begins_with_its_point_in_one_figure(path: Path):
+    cells = nbformat.read(path, 4).cells
+    section = next(n for n, c in enumerate(cells) if c.source.startswith("## "))
+    figures = [c.metadata.mystnb.figure for c in cells[:section] if "mystnb" in c.metadata]
+    assert len(figures) == 1
+
+
+@every_notebook
+def test_a_chapter_ends_with_exercises_a_summary_and_what_next(path: Path):
+    sections = re.split(r"^## ", "\n\n".join(markdown(path)), flags=re.M)[1:]
+    titles = [section.splitlines()[0] for section in sections]
+    assert titles[-3:] == ["Exercises", "Summary", "What next"]
+    exercises, summary, after = sections[-3:]
+    asked = len(re.findall(r"^\d+\. ", exercises, re.M))
+    assert asked >= 2
+    assert exercises.count(":::{dropdown} Answer") == asked
+    assert len(re.findall(r"^- ", summary, re.M)) >= 2
+    assert re.search(r"\]\(\S+\)", after)
+
+
+@every_notebook
+def test_terms_are_in_the_glossary(path: Path):
+    """The strict build finds it, too, and later."""
+    defined = {t.lower() for t in re.findall(r"^(\w.*)\n  \w", PAGES["glossary"], re.M)}
+    used = re.findall(r"\{term\}`(?:[^`<]+<)?([^`<>]+)>?`", "\n".join(markdown(path)))
+    assert {t.lower() for t in used} - defined == set()
