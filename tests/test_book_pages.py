@@ -34,6 +34,12 @@ def test_every_page_and_notebook_is_in_the_contents_once():
     assert sorted(chapters(TOC)) == found
 
 
+def test_the_first_page_leads_to_every_other_but_the_second_half_of_the_reference():
+    links = set(re.findall(r"\]\((\S+)\.(?:md|ipynb)[)#]", PAGES["index"]))
+    found = {(BOOK / link).resolve().relative_to(ROOT).as_posix() for link in links}
+    assert {*chapters(TOC)} - found == {"book/index", "book/api_study"}
+
+
 def test_the_reference_lists_every_public_name():
     directives = re.findall(r"auto(?:class|function):: (\w+)", PAGES["api"])
     assert set(recdrop.__all__) <= set(directives)
