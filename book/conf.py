@@ -25,6 +25,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_external_toc",
+    "sphinx_multitoc_numbering",  # chapters are counted on from part to part
     "sphinx_togglebutton",
     "sphinxcontrib.bibtex",
     "citations",
