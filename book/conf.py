@@ -29,6 +29,7 @@ extensions = [
     "sphinx_togglebutton",
     "sphinxcontrib.bibtex",
     "citations",
+    "claims_ledger",
     "docstrings",
     "figure_data",
     "named_tests",

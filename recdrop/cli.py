@@ -20,6 +20,15 @@ def main(argv: list[str] | None = None) -> int:
     results.add_argument("--all", action="store_true", help="rows that have not been run, too")
     results.set_defaults(run=_results)
 
+    claims = commands.add_parser("claims", help="the paper's claims, and what our runs say of each")
+    claims.description = (
+        "A verdict takes three seeds of every setting that it compares, at one protocol."
+    )
+    claims.add_argument("--protocol", help="one protocol, comparison by comparison; else all")
+    claims.add_argument("--results-dir", default="book/results", help="folder of manifests")
+    claims.add_argument("--json", action="store_true", help="for machines; protocol paper if none")
+    claims.set_defaults(run=_claims)
+
     figure = commands.add_parser("figure", help="draw a figure of the book from manifests")
     figure.add_argument("name", choices=("effect", "schemes"))
     figure.add_argument("--results-dir", default="book/results", help="folder of manifests")
@@ -69,11 +78,15 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
 
+def _there(results_dir: str) -> None:
+    if not from_root(results_dir).is_dir():
+        raise FileNotFoundError(f"no results folder {results_dir!r}; give one with --results-dir")
+
+
 def _results(a: argparse.Namespace) -> None:
     from recdrop.study import tables
 
-    if not from_root(a.results_dir).is_dir():
-        raise FileNotFoundError(f"no results folder {a.results_dir!r}; give one with --results-dir")
+    _there(a.results_dir)
     if a.json:
         print(json.dumps(tables.table(a.table, a.results_dir), indent=1))
         return
@@ -81,6 +94,20 @@ def _results(a: argparse.Namespace) -> None:
     shown = [row for row in rows if row["n"] or row["diverged"] or a.all]
     print(f"\nTable {a.table}: mean ± 95 % interval (number of seeds)\n")
     print(tables.markdown(shown) if shown else f"Nothing has been run yet in {a.results_dir}.")
+
+
+def _claims(a: argparse.Namespace) -> None:
+    from recdrop.study import claims
+
+    _there(a.results_dir)
+    if a.json:
+        print(json.dumps(claims.ledger(a.results_dir, a.protocol or "paper"), indent=1))
+    elif not a.protocol:
+        print(claims.summary(a.results_dir))
+    else:
+        for entry in claims.ledger(a.results_dir, a.protocol):
+            print(f"\n{entry['number']}. {entry['claim']}: {entry['verdict']}\n")
+            print(claims.details(entry))
 
 
 def _train_arguments(train: argparse.ArgumentParser) -> None:

@@ -1,13 +1,30 @@
-"""Claims of the paper as comparisons: pairs, best settings, intervals, verdicts."""
+"""Claims of the paper as comparisons: pairs, best settings, intervals, verdicts, the ledger."""
 
+import itertools
+import json
+
+import numpy as np
 import pytest
 
-from recdrop.study import claims, paper, results
-from recdrop.study.claims import CLAIMS, Comparison, Finding, compare
+from recdrop.cli import main
+from recdrop.study import claims, comparisons, paper, results
+from recdrop.study.claims import CLAIMS
+from recdrop.study.comparisons import (
+    CONTRADICTED,
+    RELATIONS,
+    SUPPORTED,
+    UNDECIDED,
+    Comparison,
+    Finding,
+    Level,
+    bootstrap,
+    compare,
+    papers,
+)
 from recdrop.study.conditions import Condition
 
 OWN, GAL, NONE = ({"scheme": s} for s in ("semeniuta", "gal", "none"))
-BETTER, NO_BETTER, AT_LEAST, ALIKE = claims.RELATIONS
+BETTER, NO_BETTER, AT_LEAST, ALIKE = RELATIONS
 
 
 def network(scheme, rate, test, seed=0, per="step", forward=False, valid=None) -> dict:
@@ -24,15 +41,15 @@ def test_gains_are_those_of_the_settings_best_in_validation_not_at_the_test():
         network("gal", 0.25, test=97, valid=101),
         network("gal", 0.5, test=80, valid=102),
     ]
-    found = compare(Comparison(OWN, GAL), networks, lower_is_better=True)
-    assert found.gain == 97 - 95
+    found = compare(Comparison(OWN, GAL), networks, 2)
+    assert found.effect == 97 - 95
     assert (found.held, found.pairs) == (1, 2), "90 < 97, but 95 > 80"
 
 
 def test_f1_is_better_when_higher():
     networks = [network("semeniuta", 0.5, 80), network("gal", 0.5, 70)]
-    assert compare(Comparison(OWN, GAL), networks, lower_is_better=False).gain == 10
-    assert compare(Comparison(OWN, GAL), networks, lower_is_better=True).gain == -10
+    assert compare(Comparison(OWN, GAL), networks, 4).effect == 10
+    assert compare(Comparison(OWN, GAL), networks, 2).effect == -10
 
 
 def test_the_interval_is_over_seeds_that_both_sides_have():
@@ -40,55 +57,111 @@ def test_the_interval_is_over_seeds_that_both_sides_have():
     networks = [network("gal", 0.5, 100, seed) for seed in range(3)]
     networks += [network("semeniuta", 0.5, 100 - g, seed) for seed, g in enumerate(gains)]
     networks += [network("semeniuta", 0.5, 0, seed=7)]
-    found = compare(Comparison(OWN, GAL), networks, True)
-    assert (found.gain, found.seeds) == (2.0, 3)
-    assert found.interval == pytest.approx(2.484, abs=1e-3)
-    assert found.verdict(BETTER, 1.0) == "open", "the interval holds 0"
+    found = compare(Comparison(OWN, GAL), networks, 2)
+    assert (found.effect, len(found.gains)) == (2.0, 3)
+    assert found.interval == (1.0, 3.0)
 
 
 def test_the_network_without_dropout_stands_against_each_rate():
     networks = [network("none", 0.0, 100, per="none")]
     networks += [network("gal", rate, 90) for rate in (0.25, 0.5)]
-    found = compare(Comparison(GAL, NONE), networks, True)
-    assert (found.gain, found.held, found.pairs) == (10, 2, 2)
+    found = compare(Comparison(GAL, NONE), networks, 2)
+    assert (found.effect, found.held, found.pairs) == (10, 2, 2)
 
 
 @pytest.mark.parametrize("networks", [[], [network("gal", 0.5, 1)], [
     network("gal", 0.5, 1, seed=0), network("semeniuta", 0.5, 1, seed=1)]])  # fmt: skip
-def test_what_was_not_run_is_open(networks):
-    found = compare(Comparison(OWN, GAL), networks, True)
-    assert found.gain is None
-    assert all(found.verdict(relation, 1.0) == "open" for relation in claims.RELATIONS)
+def test_what_was_not_run_is_undecided(networks):
+    found = compare(Comparison(OWN, GAL), networks, 2)
+    assert (found.effect, found.interval) == (None, None)
+    assert all(found.verdict(relation, 1.0) == UNDECIDED for relation in RELATIONS)
+
+
+def spread(mean: float, half: float) -> tuple[float, ...]:
+    """Three gains whose Student interval is ``mean`` plus or minus ``half``."""
+    unit = half / 2.4842
+    return mean - unit, mean, mean + unit
 
 
 @pytest.mark.parametrize(
-    ("gain", "interval", "relation", "verdict"),
+    ("gain", "half", "relation", "verdict"),
     [
-        (2, 1, BETTER, "holds"), (-2, 1, BETTER, "fails"), (2, 3, BETTER, "open"),
-        (2, None, BETTER, "open"), (0, 0, BETTER, "open"),
-        (0.2, 0.5, ALIKE, "holds"), (0.2, 0.9, ALIKE, "open"),
-        (5, 1, ALIKE, "fails"), (-5, 1, ALIKE, "fails"),
-        (0, 0, AT_LEAST, "holds"), (-0.2, 0.5, AT_LEAST, "holds"), (9, 1, AT_LEAST, "holds"),
-        (-9, 1, AT_LEAST, "fails"), (-1, 0.5, AT_LEAST, "open"),
-        (0, 0, NO_BETTER, "holds"), (-9, 1, NO_BETTER, "holds"), (9, 1, NO_BETTER, "fails"),
-        (1, 0.5, NO_BETTER, "open"),
+        (2, 1, BETTER, SUPPORTED), (-2, 1, BETTER, CONTRADICTED), (2, 3, BETTER, UNDECIDED),
+        (0, 0, BETTER, UNDECIDED),
+        (0.2, 0.5, ALIKE, SUPPORTED), (0.2, 0.9, ALIKE, UNDECIDED),
+        (5, 1, ALIKE, CONTRADICTED), (-5, 1, ALIKE, CONTRADICTED),
+        (0, 0, AT_LEAST, SUPPORTED), (-0.2, 0.5, AT_LEAST, SUPPORTED), (9, 1, AT_LEAST, SUPPORTED),
+        (-9, 1, AT_LEAST, CONTRADICTED), (-1, 0.5, AT_LEAST, UNDECIDED),
+        (0, 0, NO_BETTER, SUPPORTED), (-9, 1, NO_BETTER, SUPPORTED),
+        (9, 1, NO_BETTER, CONTRADICTED), (1, 0.5, NO_BETTER, UNDECIDED),
+        (1, 0.5, "above", SUPPORTED), (-1, 0.5, "below", CONTRADICTED),
     ],
 )  # fmt: skip
-def test_verdicts(gain, interval, relation, verdict):
-    assert Finding(gain, interval, 3, 1, 1).verdict(relation, margin=1.0) == verdict
+def test_verdicts(gain, half, relation, verdict):
+    assert Finding(spread(gain, half), 1, 1).verdict(relation, margin=1.0) == verdict
+
+
+def test_three_seeds_of_one_sign_are_not_enough():
+    """The bootstrap cannot leave the range of its data; Student's interval can."""
+    gains = (1.0, 2.0, 3.0)
+    assert bootstrap(gains)[0] > 0
+    assert Finding(gains, 1, 1).verdict(BETTER, 0) == UNDECIDED
+
+
+def test_two_seeds_or_half_a_grid_decide_nothing():
+    gains = (9.0, 9.1, 9.2)
+    assert Finding(gains, 1, 1).verdict(BETTER, 0) == SUPPORTED
+    assert Finding(gains[:2], 1, 1).verdict(BETTER, 0) == UNDECIDED
+    assert Finding(gains, 1, 1, missing=1).verdict(BETTER, 0) == UNDECIDED
+
+
+def test_the_bootstrap_is_the_percentile_one_and_seeded():
+    """Against all 3125 resamples of five values."""
+    gains = [0.0, 1.0, 2.0, 4.0, 9.0]
+    every = np.array(list(itertools.product(gains, repeat=5))).mean(1)
+    assert bootstrap(gains) == pytest.approx(np.quantile(every, [0.025, 0.975]), abs=0.21)
+    assert bootstrap(gains) == bootstrap(gains)
+    assert bootstrap([1.0]) is None
 
 
 def test_a_stray_run_hides_no_finding():
     networks = [network("gal", 0.5, 100, seed) for seed in range(3)]
     networks += [network("semeniuta", 0.5, 99, seed) for seed in range(3)]
     networks += [network("semeniuta", 0.25, 1, seed=7)]
-    found = compare(Comparison(OWN, GAL), networks, True)
-    assert (found.gain, found.seeds) == (1, 3)
+    found = compare(Comparison(OWN, GAL), networks, 2)
+    assert (found.effect, len(found.gains)) == (1, 3)
+
+
+def test_a_side_lacks_what_the_papers_grid_has():
+    """Four settings of each scheme without and four with forward dropout."""
+    networks = [
+        network(scheme, rate, 90 + seed, seed, per, forward)
+        for scheme in ("semeniuta", "gal", "semeniuta+gal")
+        for rate in (0.25, 0.5)
+        for per in ("step", "sequence")
+        for forward in (False, True)
+        for seed in range(3)
+    ]
+    for comparison in (Comparison(OWN, GAL), Comparison({"scheme": "semeniuta+gal"}, OWN)):
+        assert compare(comparison, networks, 2).missing == 0
+        assert compare(comparison, [n for n in networks if n["per"] == "step"], 2).missing == 8
+        assert compare(comparison, [n for n in networks if n["seed"]], 2).missing == 16
+
+
+def test_a_level_is_that_of_the_worst_length():
+    networks = [
+        network("gal", 0.5, test, seed) | {"span": "longer", "length": length}
+        for length, test in ((45, 100), (60, 98))
+        for seed in range(3)
+    ]
+    found = compare(Level(GAL | {"span": "longer"}, "test", "above", 99.0), networks, 1)
+    assert (found.effect, found.held, found.pairs) == (-1, 1, 2)
+    assert compare(Level(GAL, "test", "below", 99.0), networks, 1).effect == -1
 
 
 def test_the_papers_figures_have_each_setting_once():
     for table in (2, 3, 4):
-        found = claims.papers(table)
+        found = papers(table)
         assert len(found) == 26
         assert len([n for n in found if n["scheme"] == "none"]) == 2
         (best,) = [n for n in found if n["scheme"] == "none" and n["forward"]]
@@ -100,13 +173,14 @@ def test_the_papers_figures_have_each_setting_once():
 def test_every_claim_compares_something_that_the_paper_ran():
     for claim in CLAIMS:
         for comparison in claim.comparisons:
-            found = compare(comparison, claims.papers(claim.table), claim.table != 4)
-            assert found.pairs, (claim.number, str(comparison))
+            found = compare(comparison, papers(claim.table), claim.table)
+            beyond = claim.number > 14  # which it did not run
+            assert bool(found.pairs) != beyond, (claim.number, str(comparison))
 
 
 def test_the_papers_own_figures_bear_out_table_2_at_the_best_settings():
     """By hand from the printed table: own 96.8 and 94.2 ... are read by the same rule."""
-    theirs = claims.papers(2)
+    theirs = papers(2)
     own = min(
         (n for n in theirs if n["scheme"] == "semeniuta" and not n["forward"]),
         key=lambda n: n["valid"],
@@ -114,23 +188,89 @@ def test_the_papers_own_figures_bear_out_table_2_at_the_best_settings():
     gal = min(
         (n for n in theirs if n["scheme"] == "gal" and not n["forward"]), key=lambda n: n["valid"]
     )
-    comparison = CLAIMS[0].comparisons[0]
-    assert compare(comparison, theirs, True).gain == pytest.approx(gal["test"] - own["test"])
+    comparison = CLAIMS[1].comparisons[0]
+    assert compare(comparison, theirs, 2).effect == pytest.approx(gal["test"] - own["test"])
 
 
-def test_quick_runs_decide_nothing(tmp_path):
-    for protocol, verdict in (("quick", "open"), ("paper", "holds")):
-        for seed in range(3):
-            for scheme, figure in (("moon", 150 + seed), ("semeniuta", 100 + seed)):
-                condition = Condition(
-                    "word_lm", scheme, 0.5, "step", seed=seed, settings={"protocol": protocol}
-                )
-                final = {"best": {"valid": figure + seed / 10, "test": figure + seed / 10}}
-                results.write(tmp_path, condition, status="finished", curve=[], final=final)
-        text = claims.markdown(2, tmp_path, protocol)
-        (line,) = [x for x in text.splitlines() if x.endswith(f"(3) | {verdict} |")]
-        assert "own without forward dropout better than Moon" in line
-        assert "+50.0" in line
+# the ledger
+
+
+def write(folder, scheme, figure, seed, protocol="paper", rate=0.5, per="step", forward=False):
+    settings = {"protocol": protocol}
+    condition = Condition("word_lm", scheme, rate, per, forward, seed, settings=settings)
+    final = {"best": {"valid": figure, "test": figure}}
+    results.write(folder, condition, status="finished", curve=[], final=final)
+
+
+def test_protocols_are_never_mixed(tmp_path):
+    """Three seeds at one protocol and three at another are not six, nor one side each."""
+    for seed in range(3):
+        write(tmp_path, "semeniuta", 100 + seed, seed)
+        write(tmp_path, "moon", 150 + seed, seed, protocol="quick")
+    for protocol in ("paper", "quick"):
+        entry = claims.ledger(tmp_path, protocol)[1]
+        assert entry["verdict"] == UNDECIDED
+        assert all(c["effect"] is None for c in entry["comparisons"])
+        assert {c["protocol"] for c in entry["comparisons"]} == {protocol}
+
+
+def test_a_claim_with_enough_runs_has_its_verdict(tmp_path):
+    """Claim 3, whose grid is small: Moon per step against per sequence, at two rates."""
+    sides = (("step", 100), ("sequence", 120))
+    for seed, forward, (per, figure), rate in itertools.product(
+        range(3), (False, True), sides, (0.25, 0.5)
+    ):
+        write(
+            tmp_path, "moon", figure + 10 * rate + seed, seed, rate=rate, per=per, forward=forward
+        )
+    entry = claims.ledger(tmp_path)[2]
+    assert entry["verdict"] == SUPPORTED
+    found = [(c["effect"], c["seeds"], c["missing"]) for c in entry["comparisons"]]
+    assert found == [(20, 3, 0), (20, 3, 0)]
+    assert "**supported**" in claims.summary(tmp_path).splitlines()[4]
+    text = claims.markdown(2, tmp_path, "paper")
+    assert "| +20.0 (+20.0 to +20.0) | 3 | supported |" in text
+
+
+def test_one_seed_has_an_effect_and_no_verdict(tmp_path):
+    write(tmp_path, "semeniuta", 98, 0)
+    write(tmp_path, "gal", 112, 0)
+    compared = claims.ledger(tmp_path)[1]["comparisons"][0]
+    assert (compared["effect"], compared["low"], compared["seeds"]) == (14, None, 1)
+    assert compared["verdict"] == UNDECIDED
+
+
+def test_networks_beyond_the_tables_count_once(tmp_path):
+    beyond = tmp_path / comparisons.BEYOND
+    beyond.mkdir()
+    for folder in (tmp_path, beyond):
+        write(folder, "gal", 100, 0)
+    write(beyond, "semeniuta+gal", 95, 0)
+    compared = claims.ledger(tmp_path)[15]["comparisons"][1]
+    assert (compared["effect"], compared["seeds"]) == (5, 1)
+
+
+def test_all_sixteen_claims_have_an_entry():
+    for protocol in ("paper", "quick"):
+        entries = claims.ledger(protocol=protocol)
+        assert [e["number"] for e in entries] == list(range(1, 17))
+        assert [e["tables"] for e in entries if len(e["tables"]) > 1] == [[2, 3, 4]] * 2
+
+
+def test_the_command(tmp_path, capsys):
+    write(tmp_path, "semeniuta", 98, 0, protocol="reduced")
+    folder = ["--results-dir", str(tmp_path)]
+    assert main(["claims", "--json", "--protocol", "reduced", *folder]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert {e["protocol"] for e in entries} == {"reduced"}
+    assert main(["claims", *folder]) == 0
+    text = capsys.readouterr().out
+    assert all(f"| {number} |" in text for number in range(1, 17))
+    assert "| paper | reduced |" in text
+    assert main(["claims", "--protocol", "redused", *folder]) == 2
+    assert "protocol='redused' has no results here" in capsys.readouterr().err
+    assert main(["claims", "--results-dir", str(tmp_path / "none")]) == 2
+    assert "no results folder" in capsys.readouterr().err
 
 
 def test_other_cells_and_conventions_stay_out(tmp_path):
@@ -141,4 +281,4 @@ def test_other_cells_and_conventions_stay_out(tmp_path):
         )  # fmt: skip
         final = {"best": {"valid": 1.0, "test": 1.0}}
         results.write(tmp_path, condition, status="finished", curve=[], final=final)
-    assert claims.ours(2, tmp_path, "paper") == []
+    assert comparisons.manifests(tmp_path) == []

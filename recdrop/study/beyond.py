@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from recdrop.study import memory, run
+from recdrop.study.comparisons import BEYOND
 from recdrop.study.conditions import grid
 from recdrop.study.parameters import Parameters
 from recdrop.study.training import train
 from recdrop.tasks.temporal_order import TemporalOrder
 
-FOLDER = "beyond"
-"""Under the folder of the tables' manifests."""
 LONGER = (15, 21, 30, 45, 60, 90, 120)
 """Lengths at which networks trained at 15 symbols are tested."""
 LEARNED = 0.9
@@ -24,7 +23,7 @@ HALFWAY = (1 + 0.25) / 2
 
 def apart(p: Parameters) -> Parameters:
     """The same parameters with the results in this chapter's folder."""
-    return replace(p, results_dir=str(Path(p.results_dir) / FOLDER))
+    return replace(p, results_dir=str(Path(p.results_dir) / BEYOND))
 
 
 def longer(p: Parameters) -> list[dict]:

@@ -1,58 +1,74 @@
-"""What the paper claims of its Tables 2 to 4, as comparisons that figures can decide.
-
-A comparison sets the networks on its left against those on its right. Each side is represented by
-its best setting, the one with the best mean validation figure, as whoever tunes a rate would choose
-it; the gain is the difference of the two settings' test figures, seed by seed. How far it depends
-on that choice is told by the pairs: networks that differ in nothing but what is compared. The
-paper's printed figures pass through the same comparisons; they come without an interval.
-"""
+"""The paper's claims, and what our own runs say of each: supported, contradicted, undecided."""
 
 import os
 from dataclasses import dataclass
-from statistics import mean
 
-from recdrop.study import paper, results, tables
-
-SETTING = ("scheme", "rate", "per", "forward")
-MARGINS = {2: 1.0, 3: 0.01, 4: 0.1}
-"""By table, in its unit: networks that differ by less count as alike."""
+from recdrop.study import tables
+from recdrop.study.comparisons import (
+    ALIKE,
+    AT_LEAST,
+    CONTRADICTED,
+    MARGINS,
+    NO_BETTER,
+    SEEDS,
+    SUPPORTED,
+    UNDECIDED,
+    Comparison,
+    Level,
+    compare,
+    manifests,
+    ours,
+    papers,
+)  # fmt: skip
 
 NONE = {"scheme": "none"}
 OWN, GAL, MOON = ({"scheme": s} for s in ("semeniuta", "gal", "moon"))
+BOTH = {"scheme": "semeniuta+gal"}
 PLAIN, FORWARD = {"forward": False}, {"forward": True}
 STEP, SEQUENCE = {"per": "step"}, {"per": "sequence"}
-
-
-RELATIONS = ("better than", "no better than", "at least as good as", "as good as")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """``left`` is ``better than`` ``right``, or another of RELATIONS."""
-
-    left: dict
-    right: dict
-    relation: str = "better than"
-
-    def __str__(self) -> str:
-        return f"{_words(self.left)} {self.relation} {_words(self.right)}"
+HALF = {"rate": 0.5}
+SOLVED, CHANCE = 99.0, 30.0
+"""Accuracies in %: from the first a task counts as solved, up to the second as guessed (at 25)."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper; it holds where all its comparisons do."""
+    """A claim of the paper on one of its tables; it is supported where all its comparisons are."""
 
     number: int
     table: int
     text: str
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Comparison | Level, ...]
 
 
 def _better(left: dict, *rights: dict) -> tuple[Comparison, ...]:
     return tuple(Comparison(left, right) for right in rights)
 
 
+def _solved(side: dict) -> tuple[Level, ...]:
+    return tuple(Level(side | HALF, split, "above", SOLVED) for split in ("train", "test"))
+
+
+def _guessed(side: dict, *splits: str) -> tuple[Level, ...]:
+    return tuple(Level(side | HALF, split, "below", CHANCE) for split in splits)
+
+
+def _order(span: str) -> tuple[Level, ...]:
+    """Table 1's pattern: Moon's fails at the test per sequence, and per step learns nothing but
+    short sequences."""
+    at = {"span": span}
+    step = MOON | STEP | at
+    return (
+        *(level for s in (OWN, GAL) for per in (STEP, SEQUENCE) for level in _solved(s | per | at)),
+        *(_solved(step) if span == "short" else _guessed(step, "train", "test")),
+        Level(MOON | SEQUENCE | at | HALF, "train", "above", SOLVED),
+        *_guessed(MOON | SEQUENCE | at, "test"),
+    )
+
+
 CLAIMS = (
+    Claim(1, 1, "Own and Gal's solve Temporal Order; Moon's per sequence fails at the test, "
+          "per step it learns short sequences alone", (*_order("short"), *_order("medium"))),
     Claim(2, 2, "The own scheme beats Gal's and Moon's",
           (*_better(OWN | PLAIN, GAL | PLAIN, MOON | PLAIN),
            *_better(OWN | FORWARD, GAL | FORWARD, MOON | FORWARD))),
@@ -60,7 +76,7 @@ CLAIMS = (
           (*_better(MOON | STEP | PLAIN, MOON | SEQUENCE | PLAIN),
            *_better(MOON | STEP | FORWARD, MOON | SEQUENCE | FORWARD))),
     Claim(4, 2, "The own scheme: step and sequence alike",
-          (Comparison(OWN | STEP, OWN | SEQUENCE, "as good as"),)),
+          (Comparison(OWN | STEP, OWN | SEQUENCE, ALIKE),)),
     Claim(5, 2, "Forward dropout alone beats any recurrent dropout alone",
           _better(NONE | FORWARD, OWN | PLAIN, GAL | PLAIN, MOON | PLAIN)),
     Claim(6, 2, "Own and Gal both help on top of forward dropout, own more",
@@ -76,150 +92,166 @@ CLAIMS = (
     Claim(10, 4, "Forward dropout helps (far) more than recurrent dropout",
           _better(NONE | FORWARD, OWN | PLAIN, GAL | PLAIN, MOON | PLAIN)),
     Claim(11, 4, "Own and Gal alike, both above Moon",
-          (Comparison(OWN, GAL, "as good as"), *_better(OWN, MOON), *_better(GAL, MOON))),
+          (Comparison(OWN, GAL, ALIKE), *_better(OWN, MOON), *_better(GAL, MOON))),
     Claim(12, 4, "All three above no recurrent dropout",
           (*_better(OWN, NONE), *_better(GAL, NONE), *_better(MOON, NONE))),
     *(Claim(13, table, "The own scheme: per step at least as good as per sequence",
-            (Comparison(OWN | STEP, OWN | SEQUENCE, "at least as good as"),))
+            (Comparison(OWN | STEP, OWN | SEQUENCE, AT_LEAST),))
       for table in (2, 3, 4)),
     *(Claim(14, table, "Moon's helps without forward dropout, no longer with it",
             (*_better(MOON | PLAIN, NONE | PLAIN),
-             Comparison(MOON | FORWARD, NONE | FORWARD, "no better than")))
+             Comparison(MOON | FORWARD, NONE | FORWARD, NO_BETTER)))
       for table in (2, 3, 4)),
+    Claim(15, 1, "Sequences longer than Medium behave like Medium", _order("longer")),
+    Claim(16, 2, "Own and Gal combined is the best (a conjecture)",
+          (*_better(BOTH | PLAIN, OWN | PLAIN, GAL | PLAIN),
+           *_better(BOTH | FORWARD, OWN | FORWARD, GAL | FORWARD))),
 )  # fmt: skip
 
+UNITS = {1: "points of accuracy", 2: "perplexity", 3: "bits per character", 4: "points of F1"}
+CHAPTERS = {
+    1: "02_memory_loss", 2: "03_word_language_model", 3: "04_character_language_model",
+    4: "05_named_entities",
+}  # fmt: skip
+"""Where a table is discussed."""
+OWN_VECTORS = "paper-own-vectors"
+"""What ``paper`` means for Table 4 where the paper's word vectors cannot be had."""
 
-@dataclass(frozen=True)
-class Finding:
-    """How much better left was, in the table's unit; positive where the claim is right.
 
-    ``gain`` and its 95 % ``interval`` are over ``seeds``; of ``pairs``, left is better in ``held``.
-    None where a side has not been run.
+def ledger(results_dir: str | os.PathLike = "book/results", protocol: str = "paper") -> list[dict]:
+    """What the networks of a protocol say of the 16 claims: one object for each.
+
+    number, claim, tables, protocol, verdict, and comparisons, of which each has table, protocol,
+    comparison, effect, unit, low and high (the 95 % bootstrap interval over seeds, paired), seeds,
+    held of pairs, missing (settings of the paper's grid), verdict and the effect in the paper.
+
+    Raises:
+        ValueError: no network of the protocol is there, unless it is the paper's.
     """
-
-    gain: float | None = None
-    interval: float | None = None
-    seeds: int = 0
-    held: int = 0
-    pairs: int = 0
-
-    def verdict(self, relation: str, margin: float) -> str:
-        """``holds``, ``fails`` or ``open``, at the 95 % level.
-
-        ``margin`` is how far networks may lie apart and still count as alike.
-        """
-        if self.gain is None or self.interval is None:
-            return "open"
-        low, high = self.gain - self.interval, self.gain + self.interval
-        holds, fails = {
-            "better than": (low > 0, high < 0),
-            "no better than": (high < margin, low > margin),
-            "at least as good as": (low > -margin, high < -margin),
-            "as good as": (-margin < low and high < margin, low > margin or high < -margin),
-        }[relation]
-        return "holds" if holds else "fails" if fails else "open"
+    found = manifests(results_dir)
+    if protocol not in (known := protocols(found)):
+        raise ValueError(f"protocol={protocol!r} has no results here; choose from {known}")
+    return _ledger(found, protocol)
 
 
-def compare(comparison: Comparison, networks: list[dict], lower_is_better: bool) -> Finding:
-    """Decide a comparison.
+def protocols(found: list[dict]) -> list[str]:
+    """Those of manifests, the paper's first; that of tests of the machinery left out."""
+    others = {m["protocol"] for m in found} - {"paper", OWN_VECTORS, "smoke"}
+    return ["paper", *sorted(others, key=lambda name: (name.startswith("quick"), name))]
 
-    Args:
-        comparison: what is set against what.
-        networks: scheme, rate, per, forward, seed, ``valid`` and ``test`` of each.
-        lower_is_better: perplexities and bits, not F1.
+
+def _ledger(known: list[dict], protocol: str) -> list[dict]:
+    networks = {table: _networks(table, known, protocol) for table in UNITS}
+    found: dict[int, dict] = {}
+    for claim in CLAIMS:
+        entry = found.setdefault(claim.number, _entry(claim, protocol))
+        entry["tables"].append(claim.table)
+        mine, actual = networks[claim.table]
+        for comparison in claim.comparisons:
+            entry["comparisons"].append(_compared(comparison, claim.table, mine, actual))
+    for entry in found.values():
+        entry["verdict"] = overall([c["verdict"] for c in entry["comparisons"]])
+    return [found[number] for number in sorted(found)]
+
+
+def overall(verdicts: list[str]) -> str:
+    """A claim falls with one of its comparisons, and stands with all of them.
+
+    >>> overall(["supported", "undecided"]), overall(["supported", "undecided", "contradicted"])
+    ('undecided', 'contradicted')
     """
-    sign = 1 if lower_is_better else -1
-    sides = comparison.left, comparison.right
-    left, right = (_by_setting([n for n in networks if s.items() <= n.items()]) for s in sides)
-    if not left or not right:
-        return Finding()
-    best_left, best_right = (
-        min(side.values(), key=lambda seeds: sign * mean(n["valid"] for n in seeds.values()))
-        for side in (left, right)
-    )
-    seeds = sorted(best_left.keys() & best_right.keys())
-    if not seeds:
-        return Finding()
-    gains = [sign * (best_right[s]["test"] - best_left[s]["test"]) for s in seeds]
-    fixed = comparison.left | comparison.right
-    free = [i for i, key in enumerate(SETTING) if key not in fixed]
-    if "none" in (comparison.left["scheme"], comparison.right["scheme"]):
-        free = [i for i in free if SETTING[i] not in ("rate", "per")]  # it has neither
-    pairs = [
-        sign * (_mean(b) - _mean(a)) > 0
-        for key, a in left.items()
-        for other, b in right.items()
-        if all(key[i] == other[i] for i in free)
-    ]
-    return Finding(mean(gains), tables.interval(gains), len(seeds), sum(pairs), len(pairs))
+    if CONTRADICTED in verdicts:
+        return CONTRADICTED
+    return SUPPORTED if set(verdicts) == {SUPPORTED} else UNDECIDED
 
 
-def _by_setting(networks: list[dict]) -> dict[tuple, dict[int, dict]]:
-    """Networks by setting, then by seed; settings with fewer seeds than others are left out."""
-    found: dict[tuple, dict[int, dict]] = {}
-    for n in networks:
-        found.setdefault(tuple(n[key] for key in SETTING), {})[n["seed"]] = n
-    most = max(map(len, found.values()), default=0)
-    return {setting: seeds for setting, seeds in found.items() if len(seeds) == most}
+def _networks(table: int, known: list[dict], protocol: str) -> tuple[list[dict], str]:
+    """A table's networks, and the one protocol that they are all of."""
+    found = ours(table, known, protocol)
+    if not found and (table, protocol) == (4, "paper"):
+        return ours(table, known, OWN_VECTORS), OWN_VECTORS
+    return found, protocol
 
 
-def _mean(seeds: dict[int, dict]) -> float:
-    return mean(n["test"] for n in seeds.values())
+def _entry(claim: Claim, protocol: str) -> dict:
+    return {
+        "number": claim.number, "claim": claim.text, "tables": [], "protocol": protocol,
+        "verdict": UNDECIDED, "chapter": CHAPTERS[claim.table], "comparisons": [],
+    }  # fmt: skip
 
 
-def ours(table: int, results_dir: str | os.PathLike, protocol: str) -> list[dict]:
-    """The networks of a table from our manifests, with figures of the epoch best in validation."""
-    factor = 100 if table == 4 else 1
-    found = []
-    for m in results.read_all(results_dir, paper.TASKS[table]):
-        c = m["condition"]
-        if (m["protocol"], m["status"], c["scaling"]) == (protocol, "finished", "paper"):
-            if "cell" not in c["settings"]:
-                figures = {k: factor * m["final"]["best"][k] for k in ("valid", "test")}
-                found.append({k: c[k] for k in (*SETTING, "seed")} | figures)
-    return found
+def _compared(comparison: Comparison | Level, table: int, mine: list[dict], protocol: str) -> dict:
+    here, there = (compare(comparison, cells, table) for cells in (mine, papers(table)))
+    low, high = here.interval or (None, None)
+    return {
+        "table": table, "protocol": protocol, "comparison": str(comparison),
+        "effect": here.effect, "unit": UNITS[table], "low": low, "high": high,
+        "seeds": len(here.gains), "held": here.held, "pairs": here.pairs, "missing": here.missing,
+        "verdict": here.verdict(comparison.relation, MARGINS[table]),
+        "paper_effect": there.effect, "paper_held": there.held, "paper_pairs": there.pairs,
+    }  # fmt: skip
 
 
-def papers(table: int) -> list[dict]:
-    """The same from the paper's printed figures, as if of one seed."""
-    found = {}
-    for row in paper.table(table):
-        setting = {k: row[k] for k in SETTING}
-        if not row["rate"]:
-            setting |= {"scheme": "none", "per": "none"}
-        figures = {"seed": 0, "valid": row["paper_valid"], "test": row["paper_test"]}
-        found.setdefault(tuple(setting.values()), setting | figures)
-    return list(found.values())
+# as text
 
 
 def markdown(table: int, results_dir: str | os.PathLike, protocol: str) -> str:
     """A table of the paper's claims on one of its tables, in its figures and in ours."""
-    mine, theirs, rows = ours(table, results_dir, protocol), papers(table), []
-    for claim in (c for c in CLAIMS if c.table == table):
-        for n, comparison in enumerate(claim.comparisons):
-            here, there = (compare(comparison, cells, table != 4) for cells in (mine, theirs))
-            digits = tables.DIGITS[table]
-            told = f"{there.gain:+.{digits}f} (in {there.held} of {there.pairs})"
-            found = "not yet run"
-            if here.gain is not None:
-                spread = "" if here.interval is None else f" ± {here.interval:.{digits}f}"
-                found = f"{here.gain:+.{digits}f}{spread} ({here.seeds})"
-            verdict = (
-                here.verdict(comparison.relation, MARGINS[table])
-                if protocol in tables.COMPARABLE
-                else "open"
-            )
-            head = [str(claim.number), claim.text] if n == 0 else ["", ""]
-            rows.append([*head, str(comparison), told, found, verdict])
-    header = ["", "claim", "comparison", "gain in the paper", f"gain here, {protocol}", "verdict"]
-    return tables.of(header, rows)
+    rows = []
+    for entry in _ledger(manifests(results_dir), protocol):
+        mine = [c for c in entry["comparisons"] if c["table"] == table]
+        for n, compared in enumerate(mine):
+            head = [str(entry["number"]), entry["claim"]] if n == 0 else ["", ""]
+            rows.append([*head, *_cells(compared)])
+    return tables.of(["", "claim", *_header(protocol)], rows)
 
 
-def _words(side: dict) -> str:
-    names = {"semeniuta": "own", "gal": "Gal", "moon": "Moon", "none": "no recurrent dropout"}
-    words = [names[side["scheme"]]]
-    words += [f"{side['rate']:g}"] if "rate" in side else []
-    words += [f"per {side['per']}"] if "per" in side else []
-    if "forward" in side:
-        words += ["with forward dropout" if side["forward"] else "without forward dropout"]
-    return " ".join(words)
+def details(entry: dict) -> str:
+    """A claim's comparisons as a Markdown table."""
+    return tables.of(_header(entry["protocol"]), [_cells(c) for c in entry["comparisons"]])
+
+
+def summary(results_dir: str | os.PathLike = "book/results", link: str = "{claim}") -> str:
+    """All claims in a Markdown table, with a column of verdicts for each protocol.
+
+    ``link`` shows a claim, from its ``claim`` and its ``chapter``.
+    """
+    found = manifests(results_dir)
+    names = protocols(found)
+    columns = [_ledger(found, name) for name in names]
+    rows = [
+        [str(entries[0]["number"]), link.format(**entries[0]), *(_told(e) for e in entries)]
+        for entries in zip(*columns, strict=True)
+    ]
+    return tables.of(["", "claim", *names], rows)
+
+
+def _told(entry: dict) -> str:
+    """The verdict; where there is none, how many comparisons have one."""
+    verdicts = [c["verdict"] for c in entry["comparisons"]]
+    decided = sum(v != UNDECIDED for v in verdicts)
+    if all(c["effect"] is None for c in entry["comparisons"]):
+        return "not yet run"
+    if entry["verdict"] != UNDECIDED:
+        return f"**{entry['verdict']}**"
+    return f"{UNDECIDED} ({decided} of {len(verdicts)} comparisons decided)"
+
+
+def _header(protocol: str) -> list[str]:
+    effects = ["effect in the paper", f"effect here, {protocol}"]
+    return ["comparison", *effects, "seeds", f"verdict, {protocol}"]
+
+
+def _cells(c: dict) -> list[str]:
+    digits = tables.DIGITS[c["table"]]
+    theirs, mine = "untested", "not yet run"
+    if c["paper_effect"] is not None:
+        theirs = f"{c['paper_effect']:+.{digits}f} (in {c['paper_held']} of {c['paper_pairs']})"
+    if c["effect"] is not None:
+        mine = f"{c['effect']:+.{digits}f}"
+        if c["low"] is not None:
+            mine += f" ({c['low']:+.{digits}f} to {c['high']:+.{digits}f})"
+    verdict = c["verdict"]
+    if c["missing"] and c["effect"] is not None:
+        verdict += f": {c['missing']} settings lack {SEEDS} seeds"
+    return [c["comparison"], theirs, mine, str(c["seeds"]), verdict]

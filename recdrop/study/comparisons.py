@@ -1,0 +1,283 @@
+"""Comparisons that figures can decide: one side of a table against another, or against a level.
+
+Each side is represented by its best setting, the one with the best mean validation figure, as
+whoever tunes a rate would choose it; the effect is the difference of the two settings' test
+figures, seed by seed. How far it depends on that choice is told by the pairs: networks that differ
+in nothing but what is compared. The paper's printed figures pass through the same comparisons; they
+come without an interval.
+"""
+
+import os
+from dataclasses import dataclass
+from statistics import mean
+
+import numpy as np
+
+from recdrop.study import paper, results, tables
+
+SETTING = ("scheme", "rate", "per", "forward")
+MARGINS = {1: 0.0, 2: 1.0, 3: 0.01, 4: 0.1}
+"""By table, in its unit: networks that differ by less count as alike."""
+SEEDS = 3
+"""With fewer there is no verdict."""
+RESAMPLES, LEVEL = 10_000, 0.95
+BEYOND = "beyond"
+"""Folder of the networks that are in no table of the paper, under that of those that are."""
+
+BETTER, NO_BETTER, AT_LEAST, ALIKE = RELATIONS = (
+    "better than", "no better than", "at least as good as", "as good as",
+)  # fmt: skip
+SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``left`` is ``better than`` ``right``, or another of RELATIONS."""
+
+    left: dict
+    right: dict
+    relation: str = BETTER
+
+    def __str__(self) -> str:
+        return f"{_words(self.left)} {self.relation} {_words(self.right)}"
+
+    @property
+    def sides(self) -> tuple[dict, ...]:
+        return self.left, self.right
+
+
+@dataclass(frozen=True)
+class Level:
+    """The ``figure`` of ``side`` lies ``above`` or ``below`` a value."""
+
+    side: dict
+    figure: str
+    relation: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{_words(self.side)}: {self.figure} {self.relation} {self.value:g}"
+
+    @property
+    def sides(self) -> tuple[dict, ...]:
+        return (self.side,)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How much better left was, in the table's unit; positive where the claim is right.
+
+    ``gains`` are those of each seed that both sides have; of ``pairs``, left is better in ``held``.
+    ``missing`` settings of the paper's grid have fewer than SEEDS seeds on one of the sides.
+    """
+
+    gains: tuple[float, ...] = ()
+    held: int = 0
+    pairs: int = 0
+    missing: int = 0
+
+    @property
+    def effect(self) -> float | None:
+        """The mean gain, None where a side has not been run."""
+        return mean(self.gains) if self.gains else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % of the means of seeds drawn with replacement; None for fewer than two seeds."""
+        return bootstrap(self.gains)
+
+    def verdict(self, relation: str, margin: float) -> str:
+        """``supported``, ``contradicted``, or ``undecided``, at the 95 % level.
+
+        Both the bootstrap's interval and Student's must lie on one side. The bootstrap alone would
+        be rash: three seeds of one sign give an interval without 0, which one time in four is
+        chance.
+
+        Args:
+            relation: one of RELATIONS, or of a :class:`Level`, whose margin is 0.
+            margin: how far networks may lie apart and still count as alike.
+        """
+        if len(self.gains) < SEEDS or self.missing:
+            return UNDECIDED
+        half = tables.interval(list(self.gains))
+        student = self.effect - half, self.effect + half
+        verdicts = {_verdict(*ends, relation, margin) for ends in (self.interval, student)}
+        return verdicts.pop() if len(verdicts) == 1 else UNDECIDED
+
+
+def _verdict(low: float, high: float, relation: str, margin: float) -> str:
+    holds, fails = {
+        BETTER: (low > 0, high < 0),
+        NO_BETTER: (high < margin, low > margin),
+        AT_LEAST: (low > -margin, high < -margin),
+        ALIKE: (-margin < low and high < margin, low > margin or high < -margin),
+    }.get(relation, (low > 0, high < 0))
+    return SUPPORTED if holds else CONTRADICTED if fails else UNDECIDED
+
+
+def bootstrap(gains: tuple[float, ...] | list[float]) -> tuple[float, float] | None:
+    """The percentile interval of the mean (Efron, 1979), seeded; None for fewer than two values.
+
+    >>> bootstrap([1.0, 2.0, 3.0])
+    (1.0, 3.0)
+    """
+    if len(gains) < 2:
+        return None
+    draws = np.random.default_rng(0).choice(np.asarray(gains), (RESAMPLES, len(gains)))
+    low, high = np.quantile(draws.mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def compare(comparison: Comparison | Level, networks: list[dict], table: int) -> Finding:
+    """Decide a comparison.
+
+    Args:
+        comparison: what is set against what.
+        networks: scheme, rate, per, forward, seed and the figures of each: ``valid`` and ``test``,
+            in Table 1 ``train`` and ``test``.
+        table: of the paper; perplexities and bits are better lower, accuracies and F1 higher.
+    """
+    sides = [
+        _by_setting([n for n in networks if side.items() <= n.items()]) for side in comparison.sides
+    ]
+    if not all(sides):
+        return Finding()
+    if isinstance(comparison, Level):
+        gains, held, pairs = _level(comparison, sides[0])
+    else:
+        gains, held, pairs = _difference(comparison, *sides, 1 if table in (2, 3) else -1)
+    return Finding(tuple(gains), held, pairs, _missing(comparison, sides, table))
+
+
+def _difference(comparison: Comparison, left: dict, right: dict, sign: int):
+    best_left, best_right = (
+        min(side.values(), key=lambda seeds: sign * mean(_chosen_by(n) for n in seeds.values()))
+        for side in (left, right)
+    )
+    seeds = sorted(best_left.keys() & best_right.keys())
+    gains = [sign * (best_right[s]["test"] - best_left[s]["test"]) for s in seeds]
+    if not gains:
+        return [], 0, 0
+    fixed = comparison.left | comparison.right
+    free = [i for i, key in enumerate(SETTING) if key not in fixed]
+    if "none" in (comparison.left["scheme"], comparison.right["scheme"]):
+        free = [i for i in free if SETTING[i] not in ("rate", "per")]  # it has neither
+    pairs = [
+        sign * (_mean(b) - _mean(a)) > 0
+        for key, a in left.items()
+        for other, b in right.items()
+        if all(key[i] == other[i] for i in free)
+    ]
+    return gains, sum(pairs), len(pairs)
+
+
+def _level(level: Level, side: dict):
+    """By the setting that is worst for the level: a claim of all of them falls with one."""
+    sign = -1 if level.relation == "below" else 1
+    far = [[sign * (n[level.figure] - level.value) for n in s.values()] for s in side.values()]
+    return min(far, key=mean), sum(mean(f) > 0 for f in far), len(far)
+
+
+def _chosen_by(network: dict) -> float:
+    return network.get("valid", network["test"])  # Table 1 has no validation
+
+
+def _missing(comparison: Comparison | Level, sides: list[dict], table: int) -> int:
+    """Settings of the paper's grid that a side lacks, or has too few seeds of.
+
+    The best of few settings is worse than the best of many: a verdict from half a grid would say
+    more of what was run than of the schemes. Schemes the paper did not combine have the grid of its
+    own; lengths beyond its Table 1 have no other.
+    """
+    lacking = 0
+    for wanted, side in zip(comparison.sides, sides, strict=True):
+        like = wanted | {"scheme": wanted["scheme"].split("+")[0]}
+        like.pop("span", None)
+        for n in {_setting(n): n for n in papers(table) if like.items() <= n.items()}.values():
+            setting = _setting(n | {"scheme": wanted["scheme"]})
+            seeds = [len(s) for key, s in side.items() if key[: len(setting)] == setting]
+            lacking += max(seeds, default=0) < SEEDS
+    return lacking
+
+
+def _setting(network: dict) -> tuple:
+    return tuple(network[key] for key in SETTING)
+
+
+def _by_setting(networks: list[dict]) -> dict[tuple, dict[int, dict]]:
+    """Networks by setting and length, then by seed; settings with fewer seeds than others: not."""
+    found: dict[tuple, dict[int, dict]] = {}
+    for n in networks:
+        found.setdefault((*_setting(n), n.get("length")), {})[n["seed"]] = n
+    most = max(map(len, found.values()), default=0)
+    return {setting: seeds for setting, seeds in found.items() if len(seeds) == most}
+
+
+def _mean(seeds: dict[int, dict]) -> float:
+    return mean(n["test"] for n in seeds.values())
+
+
+def manifests(results_dir: str | os.PathLike) -> list[dict]:
+    """Those of LSTMs under Eq. 3, as in the paper, with those that are in none of its tables."""
+    folder = results.from_root(results_dir)
+    found = {m["name"]: m for f in (folder, folder / BEYOND) for m in results.read_all(f)}
+    return [
+        m
+        for m in found.values()
+        if m["condition"]["scaling"] == "paper" and "cell" not in m["condition"]["settings"]
+    ]
+
+
+def ours(table: int, found: list[dict], protocol: str) -> list[dict]:
+    """The networks of a table and protocol among :func:`manifests`.
+
+    In Table 1 with the figures of the last epoch, else with those of the epoch that was best in
+    validation; accuracies and F1 in %.
+    """
+    factor = 1 if table in (2, 3) else 100
+    which, figures = ("last", ("train", "test")) if table == 1 else ("best", ("valid", "test"))
+    networks = []
+    for m in found:
+        c = m["condition"]
+        if (c["task"], m["protocol"], m["status"]) == (paper.TASKS[table], protocol, "finished"):
+            network = {k: c[k] for k in (*SETTING, "seed")}
+            network |= {k: factor * m["final"][which][k] for k in figures}
+            networks.append(network | _span(c["settings"].get("length")))
+    return networks
+
+
+def papers(table: int) -> list[dict]:
+    """The same from the paper's printed figures, as if of one seed."""
+    found = {}
+    for row in paper.table(table):
+        setting = {k: row[k] for k in SETTING}
+        if not row["rate"]:
+            setting |= {"scheme": "none", "per": "none"}
+        setting |= _span(row.get("length"))
+        figures = {k.removeprefix("paper_"): v for k, v in row.items() if k.startswith("paper_")}
+        found.setdefault(tuple(setting.values()), setting | {"seed": 0} | figures)
+    return list(found.values())
+
+
+SPANS = {15: "short", 30: "medium"}
+
+
+def _span(length: int | None) -> dict:
+    """Table 1's name for a length; those beyond it are ``longer``."""
+    if length is None:
+        return {}
+    span = SPANS.get(length, "longer" if length > max(SPANS) else "other")
+    return {"length": length, "span": span}
+
+
+NAMES = {"semeniuta": "own", "gal": "Gal", "moon": "Moon", "none": "no recurrent dropout"}
+
+
+def _words(side: dict) -> str:
+    words = [" + ".join(NAMES[s] for s in side["scheme"].split("+"))]
+    words += [f"{side['rate']:g}"] if "rate" in side else []
+    words += [f"per {side['per']}"] if "per" in side else []
+    words += [f"on {side['span']} sequences"] if "span" in side else []
+    if "forward" in side:
+        words += ["with forward dropout" if side["forward"] else "without forward dropout"]
+    return " ".join(words)
