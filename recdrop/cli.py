@@ -29,6 +29,18 @@ def main(argv: list[str] | None = None) -> int:
     claims.add_argument("--json", action="store_true", help="for machines; protocol paper if none")
     claims.set_defaults(run=_claims)
 
+    rerun = commands.add_parser("rerun", help="make a result again: are its figures the same?")
+    rerun.description = (
+        "Train the network of a manifest again, from the settings it keeps. Exit status: 0 the "
+        "same figures, 1 others, which are told. An interrupted rerun goes on where it stopped."
+    )
+    rerun.add_argument("manifest", metavar="MANIFEST", help="such as book/results/NAME.json")
+    rerun.add_argument("--results-dir", default="runs/rerun", help="folder for the new manifest")
+    rerun.add_argument("--data-dir", help="folder of corpora, instead of RECDROP_DATA")
+    rerun.add_argument("--vectors", help="file of word vectors, where the manifest names one")
+    rerun.add_argument("--device", choices=("cpu", "cuda"), help="by default the manifest's")
+    rerun.set_defaults(run=_rerun)
+
     figure = commands.add_parser("figure", help="draw a figure of the book from manifests")
     figure.add_argument("name", choices=("effect", "schemes"))
     figure.add_argument("--results-dir", default="book/results", help="folder of manifests")
@@ -108,6 +120,14 @@ def _claims(a: argparse.Namespace) -> None:
         for entry in claims.ledger(a.results_dir, a.protocol):
             print(f"\n{entry['number']}. {entry['claim']}: {entry['verdict']}\n")
             print(claims.details(entry))
+
+
+def _rerun(a: argparse.Namespace) -> int:
+    from recdrop.study.rerun import rerun
+
+    done = rerun(a.manifest, a.results_dir, a.data_dir, a.vectors, a.device)
+    print(done)
+    return int(bool(done.differences))
 
 
 def _train_arguments(train: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from statistics import mean
 import numpy as np
 
 from recdrop.study import paper, results, tables
+from recdrop.study.files import from_root
 
 SETTING = ("scheme", "rate", "per", "forward")
 MARGINS = {1: 0.0, 2: 1.0, 3: 0.01, 4: 0.1}
@@ -219,7 +220,7 @@ def _mean(seeds: dict[int, dict]) -> float:
 
 def manifests(results_dir: str | os.PathLike) -> list[dict]:
     """Those of LSTMs under Eq. 3, as in the paper, with those that are in none of its tables."""
-    folder = results.from_root(results_dir)
+    folder = from_root(results_dir)
     found = {m["name"]: m for f in (folder, folder / BEYOND) for m in results.read_all(f)}
     return [
         m

@@ -47,16 +47,21 @@ def write(folder: Path, condition: Condition, device: str = "cpu", **content) ->
 def read(folder: str | os.PathLike, condition: Condition) -> dict | None:
     """A condition's manifest, or None where there is none."""
     path = from_root(folder) / f"{condition.name}.json"
-    return _load(path) if path.exists() else None
+    return load(path) if path.exists() else None
 
 
 def read_all(folder: str | os.PathLike, task: str | None = None) -> list[dict]:
     """Every manifest in a folder, in the order of names; other reports have no hyphen in theirs."""
-    found = [_load(path) for path in sorted(from_root(folder).glob("*-*.json"))]
+    found = [load(path) for path in sorted(from_root(folder).glob("*-*.json"))]
     return [m for m in found if task in (None, m["condition"]["task"])]
 
 
-def _load(path: Path) -> dict:
+def load(path: Path) -> dict:
+    """A manifest from its file.
+
+    Raises:
+        ValueError: it is damaged, or of another version; the file is named.
+    """
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["schema"] not in range(1, SCHEMA + 1):

@@ -40,7 +40,10 @@ class CharacterLanguageModel(LanguageModelling):
     name, label, metric = "char_lm", "Character language model", "bits"
 
     def __init__(
-        self, profile: str = "quick", data_dir: str | os.PathLike | None = None, cell: str = "lstm"
+        self,
+        profile: profiles.Profile = "quick",
+        data_dir: str | os.PathLike | None = None,
+        cell: str = "lstm",
     ):
         super().__init__(profiles.settings(PROFILES, profile, self.label), data_dir, cell)
 

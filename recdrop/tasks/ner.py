@@ -120,7 +120,7 @@ class NamedEntities:
     """The task at one profile: see PROFILES for what a profile fixes.
 
     Args:
-        profile: a key of PROFILES.
+        profile: a key of PROFILES, or a condition's settings, which are taken as they are.
         data_dir: folder of the corpora.
         vectors: file of word2vec vectors; vectors trained on the training text where None. Figures
             with the one and with the other are of different protocols: ``paper`` and
@@ -134,19 +134,18 @@ class NamedEntities:
 
     def __init__(
         self,
-        profile: str = "quick",
+        profile: profiles.Profile = "quick",
         data_dir: str | os.PathLike | None = None,
         vectors: str | os.PathLike | None = None,
         cell: str = "lstm",
     ):
-        settings = profiles.settings(PROFILES, profile, self.label)
-        settings |= {"vectors": "own"} | named(cell)
-        if vectors:
-            settings["vectors"] = os.path.basename(vectors)
-            if profile != "paper":
+        settings = profiles.settings(PROFILES, profile, self.label) | named(cell)
+        if isinstance(profile, str):
+            settings["vectors"] = os.path.basename(vectors) if vectors else "own"
+            if vectors and profile != "paper":
                 settings["protocol"] += "-given-vectors"
-        elif profile == "paper":
-            settings["protocol"] = "paper-own-vectors"
+            if profile == "paper" and not vectors:
+                settings["protocol"] = "paper-own-vectors"
         self.settings, self.data_dir, self.path = settings, data_dir, vectors
         self._read: tuple | None = None
 

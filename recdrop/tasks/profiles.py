@@ -1,8 +1,11 @@
 """What a profile fixes, by its name; not every task has every profile."""
 
+Profile = str | dict
+"""A name, or the settings themselves, as a manifest keeps them."""
 
-def settings(profiles: dict[str, dict], profile: str, label: str) -> dict:
-    """A copy of the settings that ``profile`` names.
+
+def settings(profiles: dict[str, dict], profile: Profile, label: str) -> dict:
+    """A copy of the settings that ``profile`` names, or is.
 
     Raises:
         ValueError: the task called ``label`` has no such profile.
@@ -12,6 +15,8 @@ def settings(profiles: dict[str, dict], profile: str, label: str) -> dict:
     ...
     ValueError: Temporal Order has no profile 'reduced'; choose from ['quick']
     """
+    if isinstance(profile, dict):
+        return dict(profile)
     if profile not in profiles:
         raise ValueError(f"{label} has no profile {profile!r}; choose from {list(profiles)}")
     return dict(profiles[profile])

@@ -61,7 +61,7 @@ class TemporalOrder:
     name, label, metric = "temporal_order", "Temporal Order", "accuracy"
     validated_by = best = None
 
-    def __init__(self, profile: str = "quick", length: int = 15, cell: str = "lstm"):
+    def __init__(self, profile: profiles.Profile = "quick", length: int = 15, cell: str = "lstm"):
         self.settings = profiles.settings(PROFILES, profile, self.label)
         self.settings |= {"length": length} | named(cell)
         self.updates_per_epoch = self.settings["batches"]

@@ -36,7 +36,10 @@ class WordLanguageModel(LanguageModelling):
     name, label, metric = "word_lm", "Word language model", "perplexity"
 
     def __init__(
-        self, profile: str = "quick", data_dir: str | os.PathLike | None = None, cell: str = "lstm"
+        self,
+        profile: profiles.Profile = "quick",
+        data_dir: str | os.PathLike | None = None,
+        cell: str = "lstm",
     ):
         super().__init__(profiles.settings(PROFILES, profile, self.label), data_dir, cell)
 

@@ -1,0 +1,140 @@
+"""A result made again from its manifest alone: are its figures the same?"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from recdrop.study import results
+from recdrop.study.conditions import Condition
+from recdrop.study.files import from_root, writable
+from recdrop.study.training import train
+from recdrop.tasks.char_lm import CharacterLanguageModel
+from recdrop.tasks.ner import NamedEntities
+from recdrop.tasks.temporal_order import TemporalOrder
+from recdrop.tasks.word_lm import WordLanguageModel
+
+BACKEND = ("torch", "device", "machine", "threads")
+"""What ``made_with`` says of the backend: where it differs, the last bits may."""
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A manifest, the one made again, and what differs between them, in words."""
+
+    manifest: dict
+    again: dict
+    differences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        epochs = len(self.manifest["curve"])
+        if not self.differences:
+            return f"same figures: {self.manifest['name']}, {epochs} epochs, to the last digit kept"
+        first, second = self.manifest["made_with"], self.again["made_with"]
+        other = [f"{k} {first[k]} then, {second[k]} now" for k in BACKEND if first[k] != second[k]]
+        why = f"made on another backend: {'; '.join(other)}" if other else "on the same backend"
+        lines = [f"other figures: {self.manifest['name']}, {why}", *self.differences]
+        return "\n  ".join(lines)
+
+
+def rerun(
+    path: str | os.PathLike,
+    results_dir: str | os.PathLike = "runs/rerun",
+    data_dir: str | os.PathLike | None = None,
+    vectors: str | os.PathLike | None = None,
+    device: str | None = None,
+    progress: bool = True,
+) -> Rerun:
+    """Train a manifest's network again, from its own settings whatever the profiles are today.
+
+    On the CPU a network's figures do not depend on those that it was trained beside; it is trained
+    alone, with as many threads as then. An interrupted rerun goes on where it stopped.
+
+    Args:
+        path: the manifest.
+        results_dir: where the new one goes; one that is there is set aside.
+        data_dir: folder of the corpora.
+        vectors: the file of word vectors that the manifest names, if it does.
+        device: "cpu" or "cuda"; what the manifest was made on where None.
+
+    Raises:
+        FileNotFoundError: there is no such manifest.
+        ValueError: it is damaged, or lies in ``results_dir``, or ``vectors`` are not its own.
+    """
+    path = from_root(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no manifest at {path}; give one such as book/results/NAME.json")
+    folder = from_root(results_dir)
+    if folder.resolve() == path.parent.resolve():
+        raise ValueError(f"{path} lies in results_dir={str(results_dir)!r}; give another folder")
+    manifest = results.load(path)
+    condition = Condition(**manifest["condition"])
+    work = task(condition, data_dir, vectors)
+    writable(folder)
+    results.set_aside(folder, [condition])
+    there = device or ("cpu" if manifest["made_with"]["device"] == "cpu" else "cuda")
+    with _threads(manifest["made_with"]["threads"]):
+        (again,) = train(work, [condition], folder, progress=progress, device=there)
+    return Rerun(manifest, again, differences(manifest, again))
+
+
+def task(
+    condition: Condition,
+    data_dir: str | os.PathLike | None = None,
+    vectors: str | os.PathLike | None = None,
+):
+    """The task of a condition, with the condition's settings.
+
+    Raises:
+        ValueError: the condition has word vectors of a file, and ``vectors`` is not that file.
+    """
+    s = dict(condition.settings)
+    cell = s.get("cell", "lstm")
+    if condition.task == "temporal_order":
+        return TemporalOrder(s, s["length"], cell)
+    if condition.task == "ner":
+        named = None if s["vectors"] == "own" else s["vectors"]
+        if named != (Path(vectors).name if vectors else None):
+            raise ValueError(f"vectors={str(vectors)!r}, but this result was made with {named!r}")
+        return NamedEntities(s, data_dir, vectors, cell)
+    models = {"word_lm": WordLanguageModel, "char_lm": CharacterLanguageModel}
+    return models[condition.task](s, data_dir, cell)
+
+
+def differences(first: dict, second: dict) -> tuple[str, ...]:
+    """What differs between two manifests of one condition: outcome, data, figures by epoch."""
+    found = [
+        f"{key}: {first[key]!r} then, {second[key]!r} now"
+        for key in ("status", "data")
+        if first[key] != second[key]
+    ]
+    curves = first["curve"], second["curve"]
+    if len(curves[0]) != len(curves[1]):
+        found.append(f"epochs: {len(curves[0])} then, {len(curves[1])} now")
+    for then, now in zip(*curves, strict=False):
+        if then != now:
+            found.append(f"first in epoch {then['epoch']}: {_apart(then, now)}")
+            break
+    for which in ("last", "best"):
+        then, now = first["final"][which], second["final"][which]
+        if then != now:
+            found.append(f"{which} epoch: {_apart(then, now) if then and now else (then, now)}")
+    return tuple(found)
+
+
+def _apart(then: dict, now: dict) -> str:
+    keys = [k for k in then if then[k] != now.get(k)]
+    return ", ".join(f"{k} {then[k]} then, {now.get(k)} now" for k in keys)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,108 @@
+"""A result made again from its manifest alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recdrop.cli import main
+from recdrop.study import results
+from recdrop.study.conditions import grid
+from recdrop.study.rerun import differences, rerun, task
+from recdrop.study.training import train
+from recdrop.tasks import temporal_order
+from recdrop.tasks.char_lm import CharacterLanguageModel
+from recdrop.tasks.ner import NamedEntities
+from recdrop.tasks.temporal_order import TemporalOrder
+from recdrop.tasks.word_lm import WordLanguageModel
+
+TASKS = {
+    "order": lambda: TemporalOrder("smoke", 9),
+    "gru": lambda: TemporalOrder("smoke", 9, "gru"),
+    "words": lambda: WordLanguageModel("smoke"),
+    "characters": lambda: CharacterLanguageModel("smoke"),
+    "entities": lambda: NamedEntities("smoke"),
+}
+
+
+def made(work, folder: Path, schemes=("gal", "moon")) -> Path:
+    """The manifest of the last network of a small table."""
+    conditions = grid(work.name, work.settings, schemes, [0, 0.5], ["step"], seeds=[0, 1])
+    *_, last = train(work, conditions, folder, progress=False)
+    return folder / f"{last['name']}.json"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_same_figures(tmp_path, name: str):
+    """Alone, where the first was one of six: to the last digit."""
+    path = made(TASKS[name](), tmp_path / "first")
+    done = rerun(path, tmp_path / "again", progress=False)
+    assert done.differences == ()
+    assert str(done).startswith(f"same figures: {path.stem}, 2 epochs")
+
+
+def test_other_figures_are_told(tmp_path, capsys):
+    path = made(TASKS["order"](), tmp_path / "first")
+    manifest = json.loads(path.read_text())
+    manifest["curve"][1]["loss"] += 1
+    manifest["final"]["last"]["loss"] += 1
+    path.write_text(json.dumps(manifest))
+    command = ["rerun", str(path), "--results-dir", str(tmp_path / "again")]
+    assert main(command) == 1
+    text = capsys.readouterr().out
+    assert "other figures" in text
+    assert "on the same backend" in text
+    assert "first in epoch 2: loss" in text
+
+
+def test_a_manifest_outlives_its_profile(tmp_path, monkeypatch, capsys):
+    path = made(TASKS["order"](), tmp_path / "first")
+    monkeypatch.setitem(temporal_order.PROFILES, "smoke", {"protocol": "smoke", "hidden": 99})
+    command = ["rerun", str(path), "--results-dir", str(tmp_path / "again")]
+    assert main(command) == 0
+    assert "same figures" in capsys.readouterr().out
+
+
+def test_it_trains_and_does_not_read(tmp_path):
+    """A manifest that an earlier rerun left is set aside, not taken for the new one."""
+    path = made(TASKS["order"](), tmp_path / "first")
+    again = tmp_path / "again"
+    rerun(path, again, progress=False)
+    stale = json.loads((again / path.name).read_text()) | {"status": "diverged"}
+    (again / path.name).write_text(json.dumps(stale))
+    assert rerun(path, again, progress=False).again["status"] == "finished"
+    assert results.load(again / "replaced" / path.name)["status"] == "diverged"
+
+
+def test_other_data_and_a_missing_epoch_are_told(tmp_path):
+    first = results.load(made(TASKS["order"](), tmp_path))
+    second = first | {"data": {"corpus": "other"}, "curve": first["curve"][:1]}
+    told = differences(first, second)
+    assert told[0].startswith("data: ")
+    assert told[1] == "epochs: 2 then, 1 now"
+
+
+def test_a_manifest_is_not_overwritten(tmp_path):
+    path = made(TASKS["order"](), tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="give another folder"):
+        rerun(path, tmp_path, progress=False)
+    assert path.read_bytes() == before
+
+
+def test_what_cannot_be_made_again(tmp_path, capsys):
+    assert main(["rerun", str(tmp_path / "none.json")]) == 2
+    assert "no manifest at" in capsys.readouterr().err
+    work = NamedEntities("smoke", vectors="news.gz")
+    (condition,) = grid(work.name, work.settings, ["none"], [0])
+    with pytest.raises(ValueError, match="made with 'news.gz'"):
+        task(condition)
+    assert task(condition, vectors="a/news.gz").settings == work.settings
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path("book/results").glob("*-*.json")), ids=lambda p: p.stem
+)
+def test_every_committed_manifest_has_a_task(path: Path):
+    condition = results.Condition(**results.load(path)["condition"])
+    assert task(condition).settings == condition.settings
