@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from recdrop.study.files import room_for
+
 BEAT, LEASE = 5.0, 60.0
 """Seconds between renewals, and without one until a claim has ended."""
 SUFFIX = ".claim"
@@ -68,9 +70,10 @@ def acquire(folder: Path, name: str, lost: Callable[[], None] = lambda: None) ->
     Raises:
         OSError: the folder cannot be written to.
     """
-    if holder(folder, name) is not None:
+    latest = max(_generations(folder, name), default=0)
+    if _holder(folder, name, latest) is not None:
         return None
-    path = _path(folder, name, max(_generations(folder, name), default=0) + 1)
+    path = _path(folder, name, latest + 1)
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:  # another was faster
@@ -79,7 +82,7 @@ def acquire(folder: Path, name: str, lost: Callable[[], None] = lambda: None) ->
     content = {"host": socket.gethostname(), "processes": _processes(), "pid": me.pid,
                "started": me.create_time(), "since": time.time()}  # fmt: skip
     try:
-        with open(file, "w", encoding="utf-8") as opened:
+        with room_for(path), open(file, "w", encoding="utf-8") as opened:
             json.dump(content, opened)
     except OSError:
         path.unlink(missing_ok=True)
@@ -89,7 +92,10 @@ def acquire(folder: Path, name: str, lost: Callable[[], None] = lambda: None) ->
 
 def holder(folder: Path, name: str) -> dict | None:
     """Who holds a name: host, pid and since when; None where nobody does."""
-    generation = max(_generations(folder, name), default=0)
+    return _holder(folder, name, max(_generations(folder, name), default=0))
+
+
+def _holder(folder: Path, name: str, generation: int) -> dict | None:
     path = _path(folder, name, generation)
     try:
         age = _now(folder) - path.stat().st_mtime
@@ -97,8 +103,9 @@ def holder(folder: Path, name: str) -> dict | None:
     except FileNotFoundError:
         return None
     try:
-        content = dict(json.loads(content))
-    except (ValueError, TypeError):  # it is being written, or its writer died over it
+        content = json.loads(content)
+        _ = content["host"], content["pid"], content["since"]
+    except (ValueError, TypeError, KeyError):  # it is being written, or its writer died over it
         content = {"host": "unknown", "pid": None, "since": time.time() - age}
     return content if age < LEASE and _may_live(content) else None
 

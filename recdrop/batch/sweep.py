@@ -91,6 +91,8 @@ class Sweep:
         try:
             self._until_done()
         finally:
+            with suppress(OSError):  # what killed workers have left
+                self.folder.tidy()
             summary = self._summary()
             self._progress.end(self._last_word(summary), **summary._asdict(), left=summary.left)
         return summary

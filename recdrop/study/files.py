@@ -1,5 +1,6 @@
 """Files that are there whole or not at all. Nothing here needs torch, nor anything of ours."""
 
+import errno
 import os
 import socket
 import tempfile
@@ -39,16 +40,33 @@ def writable(folder: str | os.PathLike, parameter: str = "results_dir") -> Path:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its name once it is whole and on disk."""
+    """A temporary file beside ``path`` that takes its name once it is whole and on disk.
+
+    Raises:
+        OSError: such as a full disk; what was at ``path`` before is there still.
+    """
     part = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.part")
     try:
-        yield part
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        _settle(path.parent)
+        with room_for(path):
+            yield part
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+            _settle(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """A full disk says for what it had no room, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        what = f"No space left for {path.name}; make room and run the same again"
+        raise OSError(error.errno, what, str(path.parent)) from error
 
 
 def _settle(folder: Path) -> None:
