@@ -99,9 +99,10 @@ html_theme_options = {
     "use_issues_button": True,
     "use_download_button": True,
     "navbar_persistent": [],  # the search field stands in the sidebar already
-    # Binder installs environment.yml; elsewhere the notebooks would not find recdrop.
+    # Binder installs environment.yml; on Colab a notebook's first cell fetches the repository.
     "launch_buttons": {
         "notebook_interface": "jupyterlab",
         "binderhub_url": "https://mybinder.org",
+        "colab_url": "https://colab.research.google.com",
     },
 }

@@ -14,7 +14,7 @@ from recdrop.study.tables import interval
 
 def effect(results_dir: str | os.PathLike = "book/results") -> Figure:
     """The first figure of the book: training against test accuracy, one dot for each seed."""
-    found = _quick(results_dir, "lstm")
+    found = [m for m in _quick(results_dir, "lstm") if m["condition"]["rate"]]
     if len({m["condition"]["scheme"] for m in found} & set(ORDER)) < len(ORDER):
         raise ValueError(f"no quick Temporal Order results in {results_dir}; run notebook 02")
     figure, axes = panels(1, 2, 3, width_ratios=[2, 1])
@@ -35,7 +35,7 @@ def effect(results_dir: str | os.PathLike = "book/results") -> Figure:
 
 
 def other_cells(results_dir: str | os.PathLike = "book/results") -> Figure:
-    """The same bars for a GRU and for a vanilla RNN, which has a hidden state to mask alone."""
+    """The same bars for a GRU and for a vanilla RNN, which has no more than a hidden state."""
     cells = {"gru": "GRU", "rnn": "Vanilla RNN"}
     found = {cell: _quick(results_dir, cell) for cell in cells}
     if missing := [cell for cell, mine in found.items() if not mine]:
@@ -50,13 +50,13 @@ def other_cells(results_dir: str | os.PathLike = "book/results") -> Figure:
 
 
 def _quick(results_dir: str | os.PathLike, cell: str) -> list[dict]:
-    """The quick networks of a cell on 15 symbols, under Eq. 3 with masks per sequence at 0.5."""
+    """The quick networks of a cell on 15 symbols under Eq. 3: no dropout, or 0.5 per sequence."""
     return [
         m
         for m in results.read_all(results_dir, "temporal_order")
         if (m["protocol"], m["status"]) == ("quick", "finished")
         and m["condition"]["scaling"] == "paper"
-        and (m["condition"]["rate"], m["condition"]["per"]) == (0.5, "sequence")
+        and (m["condition"]["rate"], m["condition"]["per"]) in ((0.0, "none"), (0.5, "sequence"))
         and m["condition"]["settings"]["length"] == 15
         and m["condition"]["settings"].get("cell", "lstm") == cell
     ]
@@ -64,7 +64,7 @@ def _quick(results_dir: str | os.PathLike, cell: str) -> list[dict]:
 
 def _train_and_test(ax: Axes, found: list[dict]) -> None:
     """Two bars for each scheme, means over the seeds, and the seeds as dots."""
-    schemes = [s for s in ORDER if s in {m["condition"]["scheme"] for m in found}]
+    schemes = [s for s in ("none", *ORDER) if s in {m["condition"]["scheme"] for m in found}]
     for x, scheme in enumerate(schemes):
         mine = [m["final"]["last"] for m in found if m["condition"]["scheme"] == scheme]
         for offset, split, filled in ((-0.18, "train", False), (0.18, "test", True)):

@@ -176,7 +176,7 @@ def links(names: list[str], results_dir: str | os.PathLike) -> str:
     """
     folder = Path(os.path.relpath(from_root(results_dir), from_root("notebooks"))).as_posix()
     found = [f"[{at}]({folder}/{name}.json)" for at, name in enumerate(names, 1)]
-    return "\N{NO-BREAK SPACE}".join(found) or "–"
+    return " ".join(found) or "–"
 
 
 def label(manifest: dict) -> str:

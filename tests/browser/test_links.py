@@ -10,7 +10,8 @@ from bs4 import BeautifulSoup
 from built import HTML, ROOT, is_redirect, pages
 
 REPOSITORY = "recdrop/recdrop"
-BINDER = "https://mybinder.org/v2/gh/"
+BINDER = f"https://mybinder.org/v2/gh/{REPOSITORY}/main?urlpath=lab/tree/"
+COLAB = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/"
 NAMES_OF_FILES = (".png", ".svg", ".jpg", ".jpeg")
 
 
@@ -76,13 +77,12 @@ def test_headings_descend_step_by_step(name: str):
 
 
 def test_a_chapter_can_be_launched_and_downloaded(name: str):
-    """On Binder alone: elsewhere, as on Colab, a notebook would not find recdrop."""
     hrefs = [a["href"] for a in parsed(name).select(".article-header-buttons a[href]")]
     launched = [href for href in hrefs if re.search("binder|colab|deepnote|jupyterhub", href)]
     downloaded = [(HTML / name).parent / href for href in hrefs if "_sources/" in href]
     chapter = name.removesuffix(".html") + ".ipynb"
     if name.startswith("notebooks/"):
-        assert launched == [f"{BINDER}{REPOSITORY}/main?urlpath=lab/tree/{chapter}"]
+        assert launched == [BINDER + chapter, COLAB + chapter]
         assert [path.read_bytes() for path in downloaded] == [(ROOT / chapter).read_bytes()]
     else:
         assert launched == []
