@@ -70,7 +70,7 @@ def load(path: Path) -> dict:
             raise ValueError("its name is not that of its condition")
         _ = [manifest[key] for key in ("protocol", "status", "final", "curve")]
         return manifest
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(
             f"{path} is not a result of this version ({error}); "
             "move it away and run its notebook again to make it anew"
