@@ -12,7 +12,7 @@ EXECUTE := $(BIN)/python tools/execute.py
 SPHINX := $(BIN)/sphinx-build -W --keep-going -q -c book . book/_build/html
 
 .DEFAULT_GOAL := help
-.PHONY: help env book book-html test notebooks lab clean
+.PHONY: help env book book-html test notebooks soak lab clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,10 @@ notebooks: env ## Execute the committed notebooks anew, in place and in canonica
 	    cp $$executed $$source; \
 	done
 	$(BIN)/recdrop figure effect --out book/_static/effect.svg
+
+# It goes on where it was interrupted: runs/soak has what was tried.
+soak: env ## Kill 100 trainings and sweeps, run 500 points, write the book's table (half an hour)
+	$(BIN)/python tests/reliability/soak.py
 
 lab: env ## Open JupyterLab at the notebooks
 	$(BIN)/jupyter-lab notebooks

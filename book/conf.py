@@ -30,6 +30,7 @@ extensions = [
     "sphinxcontrib.bibtex",
     "citations",
     "claims_ledger",
+    "run_times",
     "docstrings",
     "figure_data",
     "named_tests",

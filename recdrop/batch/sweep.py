@@ -7,6 +7,7 @@ import queue
 import signal
 import time
 import uuid
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import dask
 from distributed import Client, Future, LocalCluster
+from distributed.comm import CommClosedError
 
 from recdrop.batch import claims, task
 from recdrop.batch.folder import Folder, Outcome, with_error, write
@@ -75,6 +77,7 @@ class Sweep:
             KeyboardInterrupt: on Ctrl-C or SIGTERM, when all kernels have ended.
             OSError: the folder cannot be written to, or the scheduler does not answer.
         """
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told here
         self.folder.create().tidy()
         self.folder.ask(self.points)
         if self.fresh:
@@ -127,7 +130,7 @@ class Sweep:
                 with self._client() as client:
                     lost = None
                     self._on(client, todo)
-            except _SchedulerLost:
+            except (_SchedulerLost, CommClosedError):
                 lost = lost or time.monotonic()
                 self._progress.note(f"scheduler {self.scheduler} is lost; trying to find it again")
             except SchedulerError:
@@ -194,11 +197,12 @@ class Sweep:
 
     def _outcome(self, point: Point, future: Future) -> Outcome:
         """What a worker has to say, and whether it is so."""
-        if future.status in ("cancelled", "lost"):
-            raise _SchedulerLost
-        error = future.exception()
-        if error is None:
-            outcome = future.result()
+        try:
+            error = future.exception()
+            outcome = None if error else future.result()
+        except CancelledError:  # what Dask makes of the futures of a scheduler that is gone
+            raise _SchedulerLost from None
+        if outcome is not None:
             if outcome.status in ("finished", "failed") and not self._is_there(point):
                 message = "its worker wrote it to a folder that is not seen here; share --out"
                 return Outcome(point.name, "failed", f"FileNotFoundError: {message}")

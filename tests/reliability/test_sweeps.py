@@ -37,7 +37,7 @@ class Cluster:
         file.unlink(missing_ok=True)
         process = self._start("scheduler", "--host", "127.0.0.1", "--port", port,
                               "--scheduler-file", str(file), "--no-dashboard")  # fmt: skip
-        while not file.exists():
+        while not (file.exists() and file.read_text().rstrip().endswith("}")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.1)
         self.address = json.loads(file.read_text())["address"]

@@ -1,0 +1,35 @@
+"""The page "Reproduce it" and the README's batch: their commands are ones, their hours add up."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from recdrop import cli
+from recdrop.study import results, run_times
+
+ROOT = Path(__file__).parents[1]
+TEXTS = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "book/reproduce.md")]
+RUN = re.compile(r"^(?:\.venv/bin/)?recdrop (run (?:.*\\\n)*.*)", re.M)
+LINES = [line for text in TEXTS for line in RUN.findall(text)]
+
+
+def test_there_are_lines_to_try():
+    assert len(LINES) >= 5
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_run_that_is_named_can_be_started(line, capsys):
+    words = shlex.split(line.replace("\\\n", " "), comments=True)
+    assert cli.main([*words, "--dry-run"]) == 0
+    assert capsys.readouterr().out
+
+
+def test_hours_are_those_of_all_manifests():
+    rows = run_times.rows()
+    manifests = results.read_all("book/results")
+    assert sum(row["networks"] for row in rows) == len(manifests)
+    hours = sum(m["seconds"] / m["networks_in_table"] for m in manifests) / 3600
+    assert sum(row["hours"] for row in rows) == pytest.approx(hours)
+    assert run_times.markdown().count("\n") == len(rows) + 1
