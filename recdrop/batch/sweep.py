@@ -7,7 +7,6 @@ import queue
 import signal
 import time
 import uuid
-from asyncio import CancelledError
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import dask
-from distributed import Client, Future, LocalCluster
+from distributed import CancelledError, Client, Future, LocalCluster
 from distributed.comm import CommClosedError
 
 from recdrop.batch import claims, task
