@@ -282,7 +282,11 @@ class _SchedulerLost(Exception):
 def _embedded(jobs: int, gpu: bool) -> Iterator[LocalCluster]:
     """Workers of this machine, one point each."""
     # A notebook's memory is its kernel's, of which Dask knows nothing.
-    quiet = {"silence_logs": logging.CRITICAL, "dashboard_address": None, "memory_limit": 0}
+    quiet = {
+        "silence_logs": logging.CRITICAL,
+        "dashboard_address": "127.0.0.1:0",
+        "memory_limit": 0,
+    }
     with _leaving_interrupts_to_us(), dask.config.set({"logging.distributed": "critical"}):
         cluster = LocalCluster(
             n_workers=jobs,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -120,6 +121,20 @@ def test_failures_are_told_and_the_others_go_on(cluster, tmp_path, capsys):
     }  # fmt: skip
     assert events[-1] == {"event": "end", "wanted": 4, "finished": 2, "failed": 2, "left": 0}
     assert litter(tmp_path, 4) == []
+
+
+def test_a_notebook_that_was_changed_is_told_of_and_executed_by_fresh(cluster, tmp_path, capsys):
+    first, second = (on(cluster, tmp_path, "n=3", fresh=fresh) for fresh in (False, True))
+    assert first.run() == (1, 1, 0)
+    changed = [replace(n, text=n.text.replace("n * n", "n + n")) for n in first.notebooks]
+    assert replace(first, notebooks=changed).run() == (1, 1, 0)
+    said = capsys.readouterr().err
+    assert "1 finished points are of another version of the notebook; --fresh executes them" in said
+    assert list(printed(tmp_path).values()) == ["9\n"]
+    assert replace(second, notebooks=changed).run() == (1, 1, 0)
+    assert list(printed(tmp_path).values()) == ["6\n"]
+    (replaced,) = tmp_path.glob("*.replaced")
+    assert '"9\\n"' in replaced.read_text(), "the one before is kept"
 
 
 def test_two_sweeps_on_one_folder_do_each_point_once(cluster, tmp_path):
