@@ -281,19 +281,15 @@ class _SchedulerLost(Exception):
 @contextmanager
 def _embedded(jobs: int, gpu: bool) -> Iterator[LocalCluster]:
     """Workers of this machine, one point each."""
-    # A notebook's memory is its kernel's, of which Dask knows nothing.
-    quiet = {
-        "silence_logs": logging.CRITICAL,
-        "dashboard_address": "127.0.0.1:0",
-        "memory_limit": 0,
-    }
     with _leaving_interrupts_to_us(), dask.config.set({"logging.distributed": "critical"}):
         cluster = LocalCluster(
             n_workers=jobs,
             threads_per_worker=1,
             processes=True,
             resources={"GPU": 1} if gpu else None,
-            **quiet,
+            memory_limit=0,  # a notebook's memory is its kernel's, of which Dask knows nothing
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
         )
     with cluster:
         yield cluster
