@@ -77,7 +77,8 @@ nb_render_markdown_format = "myst"  # tables in outputs; the default knows none
 # Without this, a page with a widget loads require.js and the widgets' code from a CDN. Ours need
 # 2 kB, on every page, as not only notebooks hold widgets.
 nb_ipywidgets_js = {}
-html_js_files = [(name, {"defer": "defer"}) for name in ("widgets-boot.js", "scroll.js")]
+scripts = ("widgets-boot.js", "scroll.js", "print.js")
+html_js_files = [(name, {"defer": "defer"}) for name in scripts]
 
 # One file that holds all of MathJax, so that readers' browsers ask no CDN for it. We take it from
 # the package directly: enabled as an extension, the package copies 24 MB to show the same.
@@ -87,6 +88,8 @@ mathjax_path = "tex-svg-full.js"
 templates_path = ["_templates"]
 html_theme = "sphinx_book_theme"
 html_title = "recdrop"
+html_domain_indices = False
+html_domain_indices = False  # the reference is a page, in the order of the layers
 html_use_index = False  # nothing is indexed; the page would be empty
 html_favicon = "_static/favicon.svg"
 html_static_path = ["_static", str(mathjax / mathjax_path)]

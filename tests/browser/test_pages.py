@@ -66,3 +66,11 @@ def test_reads_without_scripts(book, name: str):
     figures = article.locator("img")
     for index in range(figures.count()):
         assert figures.nth(index).bounding_box()["width"] > 200
+
+
+def test_the_book_is_searched_without_a_network(book):
+    """From a file it finds the same, without the lines around what was found."""
+    found = book("search.html?q=forgets", "localhost").locator("#search-results li a")
+    found.first.wait_for()
+    pages = {found.nth(i).get_attribute("href").split("?")[0] for i in range(found.count())}
+    assert any(page.endswith("notebooks/01_recurrent_dropout.html") for page in pages)
