@@ -57,14 +57,14 @@ class Watch:
                 psutil.Process(process).kill()
 
 
-_running: dict[str, Watch] = {}
+_running: set[Watch] = set()
 _stopped: set[str] = set()
 
 
 def stop(sweep: str) -> None:
     """End what this process executes for a sweep, and whatever it is still given."""
     _stopped.add(sweep)
-    for watch in list(_running.values()):
+    for watch in list(_running):
         if watch.sweep == sweep:
             watch.end("stopped")
 
@@ -80,8 +80,6 @@ def run(task: Task) -> Outcome:
         OSError: the folder is not there or cannot be written to; nothing half written is left.
     """
     name, folder, watch = task.point.name, Folder(task.out), Watch(task.sweep)
-    if task.sweep in _stopped:
-        return Outcome(name, "stopped")
     if not folder.control.is_dir():
         raise OSError(
             f"host {socket.gethostname()} does not see {task.out}; give --out in a folder that all "
@@ -94,8 +92,10 @@ def run(task: Task) -> Outcome:
         there = folder.outcome(name)
         if there is not None and there.status == "finished":  # another sweep has since
             return there
-        _running[name] = watch
+        _running.add(watch)
         try:
+            if task.sweep in _stopped:
+                return Outcome(name, "stopped")
             with atomic(folder.notebook(name)) as part:
                 outcome = _execute(task, part, watch)
                 if watch.reason in ("stopped", "elsewhere") or not claim.held():
@@ -104,7 +104,7 @@ def run(task: Task) -> Outcome:
         except _Unpublished:
             return Outcome(name, watch.reason or "elsewhere")
         finally:
-            del _running[name]
+            _running.remove(watch)
 
 
 def _execute(task: Task, part: Path, watch: Watch) -> Outcome:
@@ -123,6 +123,7 @@ def _execute(task: Task, part: Path, watch: Watch) -> Outcome:
             task.point.parameters,
             kernel_name="python3",
             progress_bar=False,
+            start_timeout=300,  # a shared folder, or a busy machine, may take its time
             config=_config(sockets),
             kernel_manager_class=_kernels(task, watch.started),
         )
