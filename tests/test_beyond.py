@@ -4,6 +4,7 @@ from dataclasses import replace
 from statistics import geometric_mean
 
 import pytest
+import torch
 
 from recdrop.dropout import RecurrentDropout
 from recdrop.study import beyond, memory, parameters, results
@@ -67,6 +68,28 @@ def test_networks_of_each_length_and_rate_and_without_dropout(tmp_path):
     assert not list(tmp_path.glob("*.npz")), "many networks, and nobody looks into them"
 
 
+def test_a_network_that_did_not_learn_says_nothing_of_the_test():
+    def network(rate: float, train: float, test: float) -> dict:
+        condition = {"rate": rate, "settings": {"length": 9}}
+        return {"condition": condition, "final": {"last": {"train": train, "test": test}}}
+
+    made = [network(0.5, 1.0, 0.2), network(0.5, 0.5, 0.5), network(0.1, 0.3, 0.3)]
+    low, high = beyond.cells(made)
+    assert (low.rate, low.learned, low.trained) == (0.1, False, 1)
+    assert (high.test, high.trained) == ((0.2,), 2)
+    assert beyond.onset([low, high], 9) is None
+    assert "| 9 | 8 | 1 of 3 | – | – |" in beyond.onsets([low, high])
+
+
+def test_the_onset_lies_where_the_accuracy_is_halfway():
+    """At 62.5 %, linear in the logarithm of what Eq. 13 leaves."""
+    made = [beyond.Cell(9, rate, (test,), 1) for rate, test in ((0.1, 1.0), (0.5, 0.25))]
+    rate, trace = beyond.onset(made, 9)
+    assert trace == pytest.approx((beyond.left(0.1, 9) * beyond.left(0.5, 9)) ** 0.5)
+    assert beyond.left(rate, 9) == pytest.approx(trace)
+    assert beyond.onset(made[:1], 9) is None
+
+
 def test_they_stay_out_of_the_papers_tables(tmp_path):
     p = smoke(tmp_path)
     beyond.fading(beyond.apart(p))
@@ -85,3 +108,35 @@ def test_trained_networks_are_tested_at_other_lengths(tmp_path):
     (values,) = accuracies.values()
     assert len(values) == len(lengths)
     assert all(0 <= v <= 1 for v in values)
+
+
+def test_the_symbols_of_an_answer(tmp_path, monkeypatch):
+    """A network that knows the first symbol and takes the second for B is right in every other."""
+    p = replace(smoke(tmp_path), schemes=["moon"])
+    found = beyond.longer(p)
+
+    def knows_the_first(x):
+        first = (x[: len(x) // 3] == 1).any(0).long()
+        return torch.nn.functional.one_hot(2 * first + 1, 4)
+
+    monkeypatch.setattr(memory, "network", lambda *_: knows_the_first)
+    *_, row = beyond.symbols(found, tmp_path).splitlines()
+    _, share, first, second = [int(cell) for cell in row.split("|")[2:-1]]
+    assert first == 100
+    assert 45 < share == second < 55
+
+
+def test_figures_show_what_was_measured(tmp_path):
+    from recdrop import figures
+    from recdrop.plotted import as_csv
+
+    p = smoke(tmp_path)
+    known = [beyond.Cell(9, 0.0, (1.0,), 1), beyond.Cell(9, 0.5, (0.2, 0.4), 3)]
+    unknown = [beyond.Cell(15, 0.0, (1.0,), 1), beyond.Cell(15, 0.5, (), 3)]
+    data = as_csv(figures.collapse(known + unknown))
+    assert f"9 symbols,{beyond.left(0.5, 9):g},0.3" in data
+    assert "0.3" in as_csv(figures.phase_diagram(known + unknown))
+    found = beyond.longer(replace(p, schemes=["gal"]))
+    measured = beyond.accuracies(found, p.results_dir, (15, 21))
+    data = as_csv(figures.longer(found, measured, (15, 21)))
+    assert all(f",{value:g}" in data for value in measured[found[0]["name"]])

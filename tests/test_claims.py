@@ -195,8 +195,10 @@ def test_the_papers_own_figures_bear_out_table_2_at_the_best_settings():
 # the ledger
 
 
-def write(folder, scheme, figure, seed, protocol="paper", rate=0.5, per="step", forward=False):
-    settings = {"protocol": protocol}
+def write(
+    folder, scheme, figure, seed, protocol="paper", rate=0.5, per="step", forward=False, **settings
+):
+    settings |= {"protocol": protocol}
     condition = Condition("word_lm", scheme, rate, per, forward, seed, settings=settings)
     final = {"best": {"valid": figure, "test": figure}}
     results.write(folder, condition, status="finished", curve=[], final=final)
@@ -230,6 +232,13 @@ def test_a_claim_with_enough_runs_has_its_verdict(tmp_path):
     assert "**supported**" in claims.summary(tmp_path).splitlines()[4]
     text = claims.markdown(2, tmp_path, "paper")
     assert "| +20.0 (+20.0 to +20.0) | 3 | supported |" in text
+
+
+def test_one_protocol_has_one_recipe(tmp_path):
+    write(tmp_path, "gal", 100, 0)
+    write(tmp_path, "semeniuta", 90, 0, hidden=99)
+    with pytest.raises(ValueError, match="other settings than those before"):
+        claims.ledger(tmp_path)
 
 
 def test_one_seed_has_an_effect_and_no_verdict(tmp_path):

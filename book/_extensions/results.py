@@ -20,7 +20,7 @@ REPORTS = {"bench/cpu.json": report.read, "bench/cuda.json": gpu_report.read}
 """How to read what is no network's manifest."""
 REQUIRED = ("bench/cpu.json",)
 """Shown without a link to it."""
-NAMED = re.compile(r"\.\./book/results/([\w./-]+)")
+NAMED = re.compile(r"\.\./book/results/([\w./+-]+)")
 
 
 def problems(root: Path) -> Iterator[str]:

@@ -2,11 +2,17 @@
 failure sets in. Its networks lie in a folder of their own: they are in no table of the paper.
 """
 
+import math
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 
-from recdrop.study import memory, run
+import torch
+
+from recdrop.data.temporal_order import sequences
+from recdrop.study import memory, results, run, tables
 from recdrop.study.comparisons import BEYOND
 from recdrop.study.conditions import grid
 from recdrop.study.parameters import Parameters
@@ -24,6 +30,25 @@ HALFWAY = (1 + 0.25) / 2
 def apart(p: Parameters) -> Parameters:
     """The same parameters with the results in this chapter's folder."""
     return replace(p, results_dir=str(Path(p.results_dir) / BEYOND))
+
+
+@torch.no_grad()
+def symbols(manifests: list[dict], results_dir: str | os.PathLike, count: int = 2000) -> str:
+    """A Markdown table: of each trained network's answers in evaluation, in % of ``count`` fixed
+    sequences, which have the class right, and which its first and its second symbol.
+    """
+    rows = []
+    for m in manifests:
+        model = memory.network(m, results_dir)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            x, y = sequences(count, m["condition"]["settings"]["length"])
+        found = model(x).argmax(-1)
+        right = (found == y, found // 2 == y // 2, found % 2 == y % 2)  # classes are AA, AB, BA, BB
+        shares = [f"{100 * r.float().mean():.0f}" for r in right]
+        rows.append([tables.label(m), f"{100 * m['final']['last']['train']:.0f}", *shares])
+    header = ["network", "class, with masks", "class", "first symbol", "second symbol"]
+    return tables.of(header, rows)
 
 
 def longer(p: Parameters) -> list[dict]:
@@ -77,3 +102,76 @@ def left(rate: float, length: int) -> float:
     0.00390625
     """
     return (1 - rate) ** factors(length)
+
+
+def published(results_dir: str | os.PathLike) -> list[dict]:
+    """The networks of :func:`fading` at the quick profile that a folder has."""
+    folder = Path(results_dir) / BEYOND
+    return [
+        m
+        for m in results.read_all(folder, "temporal_order")
+        if m["protocol"] == "quick" and m["condition"]["scheme"] in ("moon", "none")
+    ]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Moon's networks of one length and rate: the test accuracies of those that learned.
+
+    Of one that does not know its task with masks on, the test says nothing.
+    """
+
+    length: int
+    rate: float
+    test: tuple[float, ...]
+    trained: int
+
+    @property
+    def learned(self) -> bool:
+        return bool(self.test)
+
+
+def cells(manifests: list[dict]) -> list[Cell]:
+    """The networks of :func:`fading` by length and rate; those without dropout have the rate 0."""
+    found: dict[tuple, list[dict]] = {}
+    for m in manifests:
+        c = m["condition"]
+        found.setdefault((c["settings"]["length"], c["rate"]), []).append(m["final"]["last"])
+    return [
+        Cell(*key, tuple(e["test"] for e in mine if e["train"] >= LEARNED), len(mine))
+        for key, mine in sorted(found.items())
+    ]
+
+
+def onset(cells: list[Cell], length: int) -> tuple[float, float] | None:
+    """The rate at which the test accuracy of one length falls to HALFWAY, and what Eq. 13 leaves
+    of a trace there; None where it does not, or where the task was not learned.
+
+    Between two rates the accuracy is taken as linear in the logarithm of the trace.
+
+    >>> known = [Cell(9, rate, (test,), 1) for rate, test in ((0.1, 1.0), (0.5, 0.25))]
+    >>> round(onset(known, 9)[0], 2)
+    0.33
+    """
+    mine = [c for c in cells if c.length == length and c.learned and c.rate]
+    for before, after in pairwise(mine):
+        high, low = mean(before.test), mean(after.test)
+        if high > HALFWAY >= low:
+            share = (high - HALFWAY) / (high - low)
+            logs = [math.log(left(c.rate, length)) for c in (before, after)]
+            trace = math.exp(logs[0] + share * (logs[1] - logs[0]))
+            return 1 - trace ** (1 / factors(length)), trace
+    return None
+
+
+def onsets(cells: list[Cell]) -> str:
+    """A Markdown table: by length, where Moon's failure sets in and what is left there."""
+    rows = []
+    for length in sorted({c.length for c in cells}):
+        found = onset(cells, length)
+        figures = ["–", "–"] if found is None else [f"{found[0]:.2f}", f"{found[1]:.4f}"]
+        mine = [c for c in cells if c.length == length and c.rate]
+        count = f"{sum(len(c.test) for c in mine)} of {sum(c.trained for c in mine)}"
+        rows.append([str(length), f"{factors(length):g}", count, *figures])
+    header = ["symbols", "factors of q", "networks that learned", "rate at onset", "trace left"]
+    return tables.of(header, rows)

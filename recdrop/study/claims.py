@@ -114,6 +114,8 @@ CHAPTERS = {
     4: "05_named_entities",
 }  # fmt: skip
 """Where a table is discussed."""
+BEYOND = "07_beyond_the_paper"
+"""Where claims are discussed of which the paper shows no figures: from number 15 on."""
 OWN_VECTORS = "paper-own-vectors"
 """What ``paper`` means for Table 4 where the paper's word vectors cannot be had."""
 
@@ -129,8 +131,9 @@ def ledger(results_dir: str | os.PathLike = "book/results", protocol: str = "pap
         ValueError: no network of the protocol is there, unless it is the paper's.
     """
     found = manifests(results_dir)
-    if protocol not in (known := protocols(found)):
-        raise ValueError(f"protocol={protocol!r} has no results here; choose from {known}")
+    known = {"paper", *(m["protocol"] for m in found)}
+    if protocol not in known:
+        raise ValueError(f"protocol={protocol!r} has no results here; choose from {sorted(known)}")
     return _ledger(found, protocol)
 
 
@@ -174,9 +177,10 @@ def _networks(table: int, known: list[dict], protocol: str) -> tuple[list[dict],
 
 
 def _entry(claim: Claim, protocol: str) -> dict:
+    chapter = CHAPTERS[claim.table] if claim.number < 15 else BEYOND
     return {
         "number": claim.number, "claim": claim.text, "tables": [], "protocol": protocol,
-        "verdict": UNDECIDED, "chapter": CHAPTERS[claim.table], "comparisons": [],
+        "verdict": UNDECIDED, "chapter": chapter, "comparisons": [],
     }  # fmt: skip
 
 

@@ -234,13 +234,22 @@ def ours(table: int, found: list[dict], protocol: str) -> list[dict]:
 
     In Table 1 with the figures of the last epoch, else with those of the epoch that was best in
     validation; accuracies and F1 in %.
+
+    Raises:
+        ValueError: networks of one protocol have different settings; one is named.
     """
     factor = 1 if table in (2, 3) else 100
     which, figures = ("last", ("train", "test")) if table == 1 else ("best", ("valid", "test"))
-    networks = []
+    networks, recipe = [], None
     for m in found:
         c = m["condition"]
         if (c["task"], m["protocol"], m["status"]) == (paper.TASKS[table], protocol, "finished"):
+            settings = {k: v for k, v in c["settings"].items() if k != "length"}
+            if settings != (recipe := recipe or settings):
+                raise ValueError(
+                    f"{m['name']} is of protocol {protocol!r} with other settings than those "
+                    "before it; move those that are not meant to another folder"
+                )
             network = {k: c[k] for k in (*SETTING, "seed")}
             network |= {k: factor * m["final"][which][k] for k in figures}
             networks.append(network | _span(c["settings"].get("length")))
