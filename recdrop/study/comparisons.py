@@ -221,7 +221,8 @@ def _mean(seeds: dict[int, dict]) -> float:
 def manifests(results_dir: str | os.PathLike) -> list[dict]:
     """Those of LSTMs under Eq. 3, as in the paper, with those that are in none of its tables."""
     folder = from_root(results_dir)
-    found = {m["name"]: m for f in (folder, folder / BEYOND) for m in results.read_all(f)}
+    # One that lies in both counts once, as the tables show it.
+    found = {m["name"]: m for f in (folder / BEYOND, folder) for m in results.read_all(f)}
     return [
         m
         for m in found.values()
