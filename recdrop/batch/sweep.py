@@ -29,6 +29,10 @@ PATIENCE = 300.0
 """Seconds for a scheduler that has gone to come back."""
 LETTING_GO = 15.0
 """Seconds for kernels to end after a stop."""
+STARTS = 3
+"""Times that embedded workers are started, should one be killed over it."""
+QUIET = {"logging.distributed": "critical", "distributed.worker.profile.enabled": False}
+"""Of embedded workers: a profile of each would grow by 0.2 MB a point, and nobody reads it."""
 
 
 class Summary(NamedTuple):
@@ -281,8 +285,8 @@ class _SchedulerLost(Exception):
 @contextmanager
 def _embedded(jobs: int, gpu: bool) -> Iterator[LocalCluster]:
     """Workers of this machine, one point each."""
-    with _leaving_interrupts_to_us(), dask.config.set({"logging.distributed": "critical"}):
-        cluster = LocalCluster(
+    with _leaving_interrupts_to_us(), dask.config.set(QUIET):
+        cluster = _started(
             n_workers=jobs,
             threads_per_worker=1,
             processes=True,
@@ -293,6 +297,16 @@ def _embedded(jobs: int, gpu: bool) -> Iterator[LocalCluster]:
         )
     with cluster:
         yield cluster
+
+
+def _started(tries: int = STARTS, **options) -> LocalCluster:
+    """A cluster; Dask looks after a worker that is killed, but not while it starts."""
+    try:
+        return LocalCluster(**options)
+    except RuntimeError as error:
+        if tries > 1:
+            return _started(tries - 1, **options)
+        raise SchedulerError(f"no workers could be started here ({error})") from error
 
 
 @contextmanager

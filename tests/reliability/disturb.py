@@ -121,6 +121,11 @@ def part_of(process: psutil.Process) -> str:
     return "driver" if "recdrop" in words or str(HERE / "disturb.py") in words else "helper"
 
 
+def of(token: str, part: str) -> list[psutil.Process]:
+    """Those that are a part of this kind."""
+    return [process for process in descendants(token) if part_of(process) == part]
+
+
 def orphans(token: str, seconds: float = 15.0) -> list[str]:
     """Processes that are still there when they have had time to end."""
     deadline = time.monotonic() + seconds
@@ -199,9 +204,13 @@ def kill_sweep(expected: dict, seconds: float, rng: random.Random) -> Sample:
     token = uuid.uuid4().hex
     with workplace() as folder:
         process = sweep(folder, token)
+        while target != "driver" and not of(token, target) and process.poll() is None:
+            time.sleep(0.05)
+        if target != "driver":  # it is there for a part of the time alone
+            after /= 3
         time.sleep(after)
-        victims = [p for p in descendants(token) if part_of(p) == target]
-        if not victims:  # there is none of this kind at the moment
+        victims = of(token, target)
+        if not victims:
             target, victims = "driver", [process]
         with suppress(ProcessLookupError):  # it has ended, which is a moment, too
             os.kill(rng.choice(victims).pid, signal.SIGKILL)

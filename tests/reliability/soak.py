@@ -37,12 +37,12 @@ KINDS = {
 
 
 def kills(number: int, out: Path) -> list[dict]:
-    """Of trainings, and every tenth of a sweep; samples done before are read."""
+    """Of trainings, and every fourth of a sweep; samples done before are read."""
     log = out / "kills.jsonl"
     done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     expected: dict[str, tuple[dict, float]] = {}
     for n in range(len(done), number):
-        kind = "sweep" if n % 10 == 9 else TRAININGS[n % 2]
+        kind = "sweep" if n % 4 == 3 else TRAININGS[n % 2]
         if kind not in expected:
             expected[kind] = disturb.undisturbed(kind)
         rng = random.Random(n)

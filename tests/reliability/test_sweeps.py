@@ -182,6 +182,24 @@ def test_each_job_here_has_a_gpu_of_its_own(tmp_path, monkeypatch):
     assert said == {("3", threads), ("5", threads)}
 
 
+def test_workers_that_are_killed_over_their_start_are_started_again(monkeypatch):
+    """Found by the soak: Dask looks after its workers only once they are there."""
+    tried = []
+
+    def start(**options):
+        tried.append(options)
+        if len(tried) < 3:
+            raise RuntimeError("Nanny failed to start.")
+        return "cluster"
+
+    monkeypatch.setattr(sweep, "LocalCluster", start)
+    assert sweep._started(n_workers=2) == "cluster"
+    assert tried == [{"n_workers": 2}] * 3
+    tried.clear()
+    with pytest.raises(sweep.SchedulerError, match="no workers could be started here"):
+        sweep._started(tries=2)
+
+
 def test_a_worker_that_is_killed_and_one_that_hangs(tmp_path):
     """Their points go to others: a hanging one is found out when it stops answering."""
     cluster = Cluster(tmp_path)
