@@ -77,7 +77,10 @@ class _Recurrent:
         # torch's own between-layer dropout would not follow a table's seeds.
         seeded = self.training and self.dropout > 0 and masks.is_seeded()
         own_activation = self.activation == "relu" and self.mode in ("LSTM", "GRU")
-        return not (dropped or seeded or own_activation or _in_transform())
+        if dropped or seeded or own_activation or _in_transform():
+            return False
+        low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        return low is None or self.mode != "LSTM" or _torch_runs_lstm(low)
 
     def forward(self, input: Tensor | PackedSequence, hx=None):
         """As torch.nn's: output and final states, of the same shapes and types.
@@ -152,6 +155,22 @@ class _Recurrent:
         rows_first = x.transpose(0, 1) if self.batch_first else x
         self.check_forward_args(rows_first, hx if kinds == 2 else hx[0], None)  # torch's messages
         return hx
+
+
+@torch.compiler.assume_constant_result
+def _torch_runs_lstm(low: torch.dtype) -> bool:
+    """Whether torch.nn's LSTM runs on this processor under autocast to ``low``, or raises."""
+    if low not in _RUNS:
+        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", low):
+            try:
+                nn.LSTM(8, 8)(torch.zeros(2, 1, 8))
+                _RUNS[low] = True
+            except RuntimeError:  # oneDNN has none where there is no AVX-512
+                _RUNS[low] = False
+    return _RUNS[low]
+
+
+_RUNS: dict[torch.dtype, bool] = {}
 
 
 def _in_transform() -> bool:

@@ -149,10 +149,28 @@ def test_contenders_do_the_work_that_the_shape_says(R, dtype):
     found, absent = contenders.contenders(shape, (dtype,), ("naive loop",))
     assert next(iter(found)) == contenders.BASE
     assert (("naive loop", "fp32") in found) == (R == 1)
-    assert absent == {}
+    lacking = "nn.LSTM in bfloat16" in absent  # as the processor may
+    assert set(absent) <= {"nn.LSTM in bfloat16"}
+    assert ((contenders.BASE[0], "bf16") in found) == (dtype == "bf16" and not lacking)
     for passes in found.values():
         assert passes.forward().shape == (R, shape.T, shape.B, shape.H)
         passes.both()
+
+
+def test_where_torch_has_no_lstm_in_bfloat16_it_is_said_to_be_absent(monkeypatch):
+    ours, plain = contenders._ours, contenders._nn_lstm
+
+    def refuse(shape, dtype):
+        def forward():
+            raise RuntimeError("could not create a primitive. Run with ONEDNN_VERBOSE=all")
+
+        return contenders.Passes(forward, forward) if dtype == "bf16" else plain(shape, dtype)
+
+    monkeypatch.setattr(contenders, "_nn_lstm", refuse)
+    monkeypatch.setattr(contenders, "_ours", lambda *_: ours(TINY, "fp32"))
+    found, absent = contenders.contenders(TINY, ("bf16",), fallback=False)
+    assert list(found) == [contenders.BASE, (contenders.OURS, "bf16")]
+    assert absent == {"nn.LSTM in bfloat16": "not on this processor: could not create a primitive"}
 
 
 def test_our_contender_does_drop():

@@ -108,7 +108,8 @@ def measure(options: Options) -> dict:
         ceilings = [machine.ceilings(0.5 if options.quick else 2.0)]
         if "shapes" in options.parts:
             for name, shape in named(options.shapes).items():
-                found, _ = contenders(shape, options.dtypes)
+                found, missing = contenders(shape, options.dtypes)
+                absent |= missing
                 rows += _passes("shapes", name, shape, found, options)
         if "peers" in options.parts:
             for name, shape in named(options.beside).items():

@@ -14,6 +14,9 @@ TRANSFERRED = """() => performance.getEntries()
 # what is other there: boxes that scroll, and targets for fingers.
 AXE = {"desk": {"resultTypes": ["violations"], "preload": False}}
 AXE["phone"] = AXE["desk"] | {"runOnly": ["scrollable-region-focusable", "target-size"]}
+# Signatures are marked up alike, and the thousands of their pieces would take axe minutes: the first
+# of each row stands for the others.
+ALIKE = {"exclude": [["dl.py ~ dl.py > dt"]]}
 # The widest thing on the page, to say what to mend.
 WIDEST = """() => [...document.querySelectorAll("body *")]
     .map((e) => [e.getBoundingClientRect().right, e.tagName + "." + e.className])
@@ -50,7 +53,7 @@ def barriers(page, options: dict) -> list[str]:
     """What axe finds serious or critical, with the first elements concerned."""
     return [
         f"{found['id']}: {node['target']} {node['html'][:150]}"
-        for found in Axe().run(page, options=options).response["violations"]
+        for found in Axe().run(page, context=ALIKE, options=options).response["violations"]
         if found["impact"] in ("serious", "critical")
         for node in found["nodes"][:3]
     ]
