@@ -115,7 +115,7 @@ CHAPTERS = {
 }  # fmt: skip
 """Where a table is discussed."""
 BEYOND = "07_beyond_the_paper"
-"""Where claims are discussed of which the paper shows no figures: from number 15 on."""
+"""Where the paper's conjecture is discussed, claim 16."""
 OWN_VECTORS = "paper-own-vectors"
 """What ``paper`` means for Table 4 where the paper's word vectors cannot be had."""
 
@@ -177,7 +177,7 @@ def _networks(table: int, known: list[dict], protocol: str) -> tuple[list[dict],
 
 
 def _entry(claim: Claim, protocol: str) -> dict:
-    chapter = CHAPTERS[claim.table] if claim.number < 15 else BEYOND
+    chapter = CHAPTERS[claim.table] if claim.number < 16 else BEYOND
     return {
         "number": claim.number, "claim": claim.text, "tables": [], "protocol": protocol,
         "verdict": UNDECIDED, "chapter": chapter, "comparisons": [],

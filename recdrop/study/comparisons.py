@@ -66,7 +66,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Finding:
-    """How much better left was, in the table's unit; positive where the claim is right.
+    """How much better left was, in the table's unit; negative where right was better.
 
     ``gains`` are those of each seed that both sides have; of ``pairs``, left is better in ``held``.
     ``missing`` settings of the paper's grid have fewer than SEEDS seeds on one of the sides.

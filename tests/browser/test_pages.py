@@ -14,8 +14,8 @@ TRANSFERRED = """() => performance.getEntries()
 # what is other there: boxes that scroll, and targets for fingers.
 AXE = {"desk": {"resultTypes": ["violations"], "preload": False}}
 AXE["phone"] = AXE["desk"] | {"runOnly": ["scrollable-region-focusable", "target-size"]}
-# Signatures are marked up alike, and the thousands of their pieces would take axe minutes: the first
-# of each row stands for the others.
+# Signatures are marked up alike, and their thousands of pieces would take axe minutes: the first of
+# each row stands for the others.
 ALIKE = {"exclude": [["dl.py ~ dl.py > dt"]]}
 # The widest thing on the page, to say what to mend.
 WIDEST = """() => [...document.querySelectorAll("body *")]
