@@ -1,5 +1,6 @@
 """A sample of what `make soak` does at length; and that its table is the book's."""
 
+import json
 import random
 import sys
 
@@ -25,6 +26,21 @@ def test_a_sweep_that_is_killed_goes_on_to_the_same_bits():
     assert len(expected) == 8, "two networks of two seeds, with their weights"
     sample = disturb.kill_sweep(expected, seconds, random.Random(1))
     assert sample.wrong == [], sample
+
+
+def test_the_page_shows_the_table_of_the_report():
+    report = json.loads(soak.REPORT.read_text())
+    assert f"{soak.BEGIN}\n{soak.table(report)}\n\n{soak.END}" in soak.PAGE.read_text()
+
+
+def test_nothing_was_lost():
+    report = json.loads(soak.REPORT.read_text())
+    assert sum(row["tried"] for row in report["kills"].values()) >= 100
+    assert report["points"]["tried"] >= 500
+    lost = [row["wrong"] for row in report["kills"].values() if row["lost"]]
+    assert lost == []
+    assert report["points"]["survived"] == report["points"]["tried"]
+    assert report["points"]["wrong"] == []
 
 
 def test_a_page_is_renewed_and_otherwise_left(tmp_path):
