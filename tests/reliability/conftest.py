@@ -1,0 +1,3 @@
+"""The notebooks here are what sweeps are made of, and no tests of nbval's."""
+
+collect_ignore_glob = ["*.ipynb"]
