@@ -80,7 +80,7 @@ class _Recurrent:
         if dropped or seeded or own_activation or _in_transform():
             return False
         low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
-        return low is None or self.mode != "LSTM" or _torch_runs_lstm(low)
+        return low is None or self.mode != "LSTM" or torch_runs_lstm(low)
 
     def forward(self, input: Tensor | PackedSequence, hx=None):
         """As torch.nn's: output and final states, of the same shapes and types.
@@ -158,7 +158,7 @@ class _Recurrent:
 
 
 @torch.compiler.assume_constant_result
-def _torch_runs_lstm(low: torch.dtype) -> bool:
+def torch_runs_lstm(low: torch.dtype) -> bool:
     """Whether torch.nn's LSTM runs on this processor under autocast to ``low``, or raises."""
     if low not in _RUNS:
         with torch.random.fork_rng(devices=[]), torch.autocast("cpu", low):

@@ -158,19 +158,10 @@ def test_contenders_do_the_work_that_the_shape_says(R, dtype):
 
 
 def test_where_torch_has_no_lstm_in_bfloat16_it_is_said_to_be_absent(monkeypatch):
-    ours, plain = contenders._ours, contenders._nn_lstm
-
-    def refuse(shape, dtype):
-        def forward():
-            raise RuntimeError("could not create a primitive. Run with ONEDNN_VERBOSE=all")
-
-        return contenders.Passes(forward, forward) if dtype == "bf16" else plain(shape, dtype)
-
-    monkeypatch.setattr(contenders, "_nn_lstm", refuse)
-    monkeypatch.setattr(contenders, "_ours", lambda *_: ours(TINY, "fp32"))
+    monkeypatch.setattr(contenders, "torch_runs_lstm", lambda _: False)
     found, absent = contenders.contenders(TINY, ("bf16",), fallback=False)
     assert list(found) == [contenders.BASE, (contenders.OURS, "bf16")]
-    assert absent == {"nn.LSTM in bfloat16": "not on this processor: could not create a primitive"}
+    assert absent == contenders.LACKING
 
 
 def test_our_contender_does_drop():

@@ -14,6 +14,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 import recdrop
 from recdrop import RecurrentDropout, cells, masks
+from recdrop.layers import torch_runs_lstm
 from recdrop.recurrence import scan
 
 KINDS = ["LSTM", "GRU", "RNN"]
@@ -147,6 +148,10 @@ def test_inactive_under_autocast_is_torchs_own(kind: str):
     twin = getattr(nn, kind)(I, H)
     twin.load_state_dict(module.state_dict())
     x = data(5).float()
+    if kind == "LSTM" and not torch_runs_lstm(BF16):  # for some processors torch has none
+        for a, b in zip(run(module, x, BF16), run(twin, x), strict=True):
+            torch.testing.assert_close(a.float(), b, atol=0.02, rtol=0)
+        return
     for a, b in zip(run(module, x, BF16), run(twin, x, BF16), strict=True):
         assert a.dtype == b.dtype
         assert torch.equal(a, b)

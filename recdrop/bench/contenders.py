@@ -19,12 +19,13 @@ import recdrop
 from recdrop import masks
 from recdrop.bench.machine import backend
 from recdrop.bench.shapes import Shape
+from recdrop.layers import torch_runs_lstm
 
 RATE = 0.5
 BASE = ("nn.LSTM, no dropout", "fp32")
 OURS = "recdrop"
 FALLBACK = "recdrop, plain PyTorch"
-PROBE = Shape(1, 2, 1, 8, 8)
+LACKING = {"nn.LSTM in bfloat16": "torch has none for this processor"}
 
 
 class Passes(NamedTuple):
@@ -51,11 +52,10 @@ def contenders(
     """
     found, absent = {BASE: _nn_lstm(shape, "fp32")}, {}
     if "bf16" in dtypes:
-        try:
-            _nn_lstm(PROBE, "bf16").forward()
+        if torch_runs_lstm(torch.bfloat16):
             found[BASE[0], "bf16"] = _nn_lstm(shape, "bf16")
-        except RuntimeError as error:  # oneDNN has no such LSTM for processors without AVX-512
-            absent["nn.LSTM in bfloat16"] = f"not on this processor: {_first_sentence(error)}"
+        else:
+            absent |= LACKING
     for dtype in dtypes:
         found[OURS, dtype] = _ours(shape, dtype)
         if fallback and not backend().startswith("reference"):
@@ -66,10 +66,6 @@ def contenders(
         except NotInstalled as error:
             absent[name] = str(error)
     return found, absent
-
-
-def _first_sentence(error: Exception) -> str:
-    return str(error).split(". ")[0]
 
 
 def _nn_lstm(shape: Shape, dtype: str) -> Passes:

@@ -19,10 +19,11 @@ from torch.nn import functional as F
 import recdrop
 from recdrop import masks
 from recdrop.bench import steps
-from recdrop.bench.contenders import naive
+from recdrop.bench.contenders import LACKING, naive
 from recdrop.bench.measure import spread
 from recdrop.bench.shapes import PAPER, Shape
 from recdrop.kernels import triton
+from recdrop.layers import torch_runs_lstm
 from recdrop.study.precision import PRECISIONS, arithmetic
 from recdrop.study.replicas import Replicas
 from recdrop.study.results import provenance
@@ -160,9 +161,13 @@ def _contenders(shape: Shape, options: Options, absent: dict) -> Iterator[tuple]
                 passes["naive loop, torch.compile"] = _pass(
                     shape, torch.compile(loop), weights, device
                 )
+    lacking = device == "cpu" and not torch_runs_lstm(torch.bfloat16)
     for precision in options.precisions:
         for name, call in passes.items():
-            yield (name, precision), call
+            if (name, precision) == (CUDNN, "bf16") and lacking:
+                absent |= LACKING
+            else:
+                yield (name, precision), call
     if shape.R == 1 and options.peers and "bf16" in options.precisions:
         try:
             yield ("flashrnn, no dropout", "bf16"), _flashrnn(shape, device)

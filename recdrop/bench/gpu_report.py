@@ -61,11 +61,16 @@ def _shapes(run: dict) -> str:
     lines = []
     for r in rows:
         shape, seconds = Shape(*r["shape"]), r["seconds"][1]
-        over = seconds / one[r["name"], r["precision"]]
+        base = one.get((r["name"], r["precision"]))  # None where torch has none
+        over = (
+            ["", ""]
+            if base is None
+            else [f"{seconds / base:.2f}", f"{shape.R * base / seconds:.1f}"]
+        )
         size = [str(n) for n in shape[:5]]
         lines.append(
             [r["name"], f"{size[0]} × {'×'.join(size[1:])}", r["precision"], r["contender"],
-             duration(seconds), f"{over:.2f}", f"{shape.R / over:.1f}", *_shares(shape, r, run),
+             duration(seconds), *over, *_shares(shape, r, run),
              _megabytes(r)]
         )  # fmt: skip
     head = ["LSTM of", "R × T×B×I×H", "precision", "contender", "time", "over one nn.LSTM",
