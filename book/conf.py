@@ -88,7 +88,6 @@ mathjax_path = "tex-svg-full.js"
 templates_path = ["_templates"]
 html_theme = "sphinx_book_theme"
 html_title = "recdrop"
-html_domain_indices = False
 html_domain_indices = False  # the reference is a page, in the order of the layers
 html_use_index = False  # nothing is indexed; the page would be empty
 html_favicon = "_static/favicon.svg"
