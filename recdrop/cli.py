@@ -15,8 +15,7 @@ def main(argv: list[str] | None = None) -> int:
 
     results = commands.add_parser("results", help="a table of the paper, ours beside the paper's")
     results.add_argument("--table", type=int, choices=(1, 2, 3, 4), required=True)
-    results.add_argument("--results-dir", default="book/results", help="folder of manifests")
-    results.add_argument("--json", action="store_true", help="all fields, for machines")
+    _manifests_arguments(results, "all fields, for machines")
     results.add_argument("--all", action="store_true", help="rows that have not been run, too")
     results.set_defaults(run=_results)
 
@@ -25,8 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         "A verdict takes three seeds of every setting that it compares, at one protocol."
     )
     claims.add_argument("--protocol", help="one protocol, comparison by comparison; else all")
-    claims.add_argument("--results-dir", default="book/results", help="folder of manifests")
-    claims.add_argument("--json", action="store_true", help="for machines; protocol paper if none")
+    _manifests_arguments(claims, "for machines; protocol paper if none")
     claims.set_defaults(run=_claims)
 
     rerun = commands.add_parser("rerun", help="make a result again: are its figures the same?")
@@ -88,6 +86,11 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"recdrop: {error}", file=sys.stderr)
         return 2
+
+
+def _manifests_arguments(command: argparse.ArgumentParser, as_json: str) -> None:
+    command.add_argument("--results-dir", default="book/results", help="folder of manifests")
+    command.add_argument("--json", action="store_true", help=as_json)
 
 
 def _there(results_dir: str) -> None:
@@ -154,9 +157,9 @@ def _train_arguments(train: argparse.ArgumentParser) -> None:
 
 
 def _train(a: argparse.Namespace) -> int:
-    from recdrop.study import grids, slices
+    from recdrop.study import grids, slices, wall_time
 
-    budget = None if a.budget is None else slices.seconds(a.budget)
+    budget = None if a.budget is None else wall_time.seconds(a.budget, "budget")
     given = {name: getattr(a, name) for name in grids.AXES if getattr(a, name) is not None}
     works = grids.works(a.table, a.profile, given, a.device, a.precision, a.data_dir, a.vectors)
     outcome = slices.run(works, a.results_dir, a.device, budget, a.at_once)

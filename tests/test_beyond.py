@@ -94,7 +94,7 @@ def test_they_stay_out_of_the_papers_tables(tmp_path):
     p = smoke(tmp_path)
     beyond.fading(beyond.apart(p))
     assert results.read_all(tmp_path) == []
-    assert len(results.read_all(tmp_path / beyond.BEYOND)) == 3
+    assert len(results.read_all(tmp_path / results.BEYOND)) == 3
 
 
 # longer sequences

@@ -250,7 +250,7 @@ def test_one_seed_has_an_effect_and_no_verdict(tmp_path):
 
 
 def test_networks_beyond_the_tables_count_once(tmp_path):
-    beyond = tmp_path / comparisons.BEYOND
+    beyond = tmp_path / results.BEYOND
     beyond.mkdir()
     write(tmp_path, "gal", 100, 0)
     write(beyond, "gal", 110, 0)  # the same, made elsewhere

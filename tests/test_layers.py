@@ -848,19 +848,3 @@ def test_refuses_unknown_arguments(kind: str):
 def test_refuses_wrong_dropout_between_layers(kind: str, dropout: float):
     with pytest.raises(ValueError, match="dropout"):
         ours(kind, some_dropout(kind), num_layers=2, dropout=dropout)
-
-
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("lacking", [False, True], ids=["as it is", "without torch's"])
-def test_evaluation_under_autocast_also_where_torch_has_no_lstm_for_it(
-    lacking: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
-):
-    """oneDNN has an LSTM in bfloat16 for some processors alone, and torch.nn's raises on others."""
-    monkeypatch.setattr("recdrop.layers._RUNS", {torch.bfloat16: False} if lacking else {})
-    layer, x = ours("LSTM", RecurrentDropout.gal(0.5)).float().eval(), torch.randn(T, B, I)
-    run = torch.compile(layer, backend="eager", fullgraph=True) if compiled else layer
-    before = torch.get_rng_state()
-    with torch.autocast("cpu", torch.bfloat16):
-        out, _ = run(x)
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.testing.assert_close(out.float(), layer(x)[0], atol=0.02, rtol=0)

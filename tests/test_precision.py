@@ -363,3 +363,22 @@ def test_forward_dropout_has_the_masks_of_float64(dtype: torch.dtype):
     assert {v.dtype for v in low} == {dtype}
     assert torch.equal(low[0] == 0, exact[0] == 0)
     assert torch.equal(low[1].double(), low[1].new_tensor(exact[1].tolist()).double())
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("lacking", [False, True], ids=["as it is", "without torch's"])
+def test_evaluation_under_autocast_also_where_torch_has_no_lstm_for_it(
+    lacking: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """oneDNN has an LSTM in bfloat16 for some processors alone, and torch.nn's raises on others."""
+    monkeypatch.setattr("recdrop.layers._RUNS", {torch.bfloat16: False} if lacking else {})
+    layer, x = (
+        recdrop.LSTM(I, H, recurrent_dropout=RecurrentDropout.gal(0.5)).eval(),
+        data(5).float(),
+    )
+    run = torch.compile(layer, backend="eager", fullgraph=True) if compiled else layer
+    before = torch.get_rng_state()
+    with torch.autocast("cpu", torch.bfloat16):
+        out, _ = run(x)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(out.float(), layer(x)[0], atol=0.02, rtol=0)

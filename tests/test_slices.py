@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recdrop.cli import main
-from recdrop.study import grids, precision, slices
+from recdrop.study import grids, precision, slices, wall_time
 from recdrop.study.parameters import ParameterError
 from recdrop.study.results import read_all
 from recdrop.study.training import train
@@ -26,13 +26,13 @@ def small(**axes: str) -> list[slices.Work]:
     ("text", "found"), [("9m", 540), (" 90 s", 90), ("2h", 7200), ("1.5", 1.5)]
 )
 def test_a_wall_time(text: str, found: float):
-    assert slices.seconds(text) == found
+    assert wall_time.seconds(text, "budget") == found
 
 
 @pytest.mark.parametrize("text", ["", "m", "-3m", "0", "9 minutes", "nan", "1e3"])
 def test_what_is_no_wall_time(text: str):
     with pytest.raises(ValueError, match=r"budget=.*give for example 9m"):
-        slices.seconds(text)
+        wall_time.seconds(text, "budget")
 
 
 # slices

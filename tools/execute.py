@@ -5,26 +5,27 @@
 Over TCP, papermill's own default, parallel runs can collide on a port, and each kernel warns of it.
 """
 
+import shutil
 import sys
 
 import papermill
-import yaml
-from traitlets.config import Config
+
+from recdrop.batch import grid, job, kernel
 
 
 def main(source: str, target: str, *parameters: str) -> int:
     """Run ``source`` into ``target``; 0 if it succeeded, 1 if a cell failed, 130 on Ctrl-C."""
     pairs = [parameter.split("=", 1) for parameter in parameters]
-    transport = "tcp" if sys.platform == "win32" else "ipc"
+    sockets = kernel.sockets()
     try:
         papermill.execute_notebook(
             source,
             target,
-            {name: yaml.safe_load(value) for name, value in pairs},
+            {name: grid.value(value) for name, value in pairs},
             kernel_name="python3",
             progress_bar=False,
             stderr_file=sys.stderr,
-            config=Config({"KernelManager": {"transport": transport}}),
+            config=job.config(sockets),
         )
     except (papermill.PapermillExecutionError, KeyboardInterrupt) as error:
         if getattr(error, "ename", "KeyboardInterrupt") == "KeyboardInterrupt":
@@ -35,6 +36,8 @@ def main(source: str, target: str, *parameters: str) -> int:
             f"{source}: {error.ename}: {error.evalue}\nThe whole is in {target}.", file=sys.stderr
         )
         return 1
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
     return 0
 
 

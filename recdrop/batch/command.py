@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 import signal
 import sys
 from types import FrameType
@@ -10,6 +9,7 @@ from types import FrameType
 from recdrop.batch import grid
 from recdrop.batch import status as status_of
 from recdrop.batch.folder import Folder
+from recdrop.study import wall_time
 
 DONE, FAILED, LEFT, INTERRUPTED, TERMINATED = 0, 1, 3, 130, 143
 
@@ -25,7 +25,7 @@ def run(a: argparse.Namespace) -> int:
         ValueError: an argument is wrong; nothing was started.
         OSError: the folder cannot be written to, or there is no such scheduler.
     """
-    timeout = None if a.timeout is None else _seconds(a.timeout)
+    timeout = None if a.timeout is None else wall_time.seconds(a.timeout, "timeout")
     if a.jobs is not None and a.jobs < 1:
         raise ValueError(f"--jobs {a.jobs} executes nothing; give 1 or more")
     notebooks = grid.notebooks(a.notebook)
@@ -62,13 +62,6 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _on_gpu(points: list[grid.Point]) -> bool:
     return any(point.parameters.get("device") == "cuda" for point in points)
-
-
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    if not found or not float(found[1]):
-        raise ValueError(f"--timeout {text!r} is no time; give for example 90s, 30m or 2h")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def status(a: argparse.Namespace) -> int:

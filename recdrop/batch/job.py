@@ -124,7 +124,7 @@ def _execute(task: Task, part: Path, watch: Watch) -> Outcome:
             kernel_name="python3",
             progress_bar=False,
             start_timeout=300,  # a shared folder, or a busy machine, may take its time
-            config=_config(sockets),
+            config=config(sockets),
             kernel_manager_class=_kernels(task, watch.started),
         )
     except papermill.PapermillExecutionError as error:  # its notebook says so already
@@ -164,8 +164,8 @@ def _read(part: Path, otherwise: str) -> dict:
         return json.loads(otherwise)
 
 
-def _config(sockets: Path) -> Config:
-    """Over TCP, parallel runs can collide on a port."""
+def config(sockets: Path) -> Config:
+    """Of a kernel, for papermill. Over TCP, parallel runs can collide on a port."""
     transport = "tcp" if sys.platform == "win32" else "ipc"
     kernel = {"transport": transport, "connection_file": str(sockets / "kernel.json")}
     return Config({"KernelManager": kernel})

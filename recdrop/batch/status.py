@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from tqdm import tqdm
+
 from recdrop.batch import claims
 from recdrop.batch.folder import Folder, Outcome
 
@@ -62,19 +64,9 @@ def text(s: Status) -> str:
     """For people."""
     counts = [f"{s.finished} finished", f"{len(s.running)} running", f"{len(s.failed)} failed"]
     lines = [", ".join([*counts, f"{len(s.waiting)} waiting"])]
-    lines += [f"running: {r.name} on {r.host}, {duration(r.seconds)}" for r in s.running]
+    for r in s.running:
+        lines.append(f"running: {r.name} on {r.host}, for {tqdm.format_interval(r.seconds)}")
     lines += [f"failed: {o.name}: {o.error}" for o in s.failed]
     if s.seconds_left is not None:
-        lines.append(f"about {duration(s.seconds_left)} left")
+        lines.append(f"about {tqdm.format_interval(s.seconds_left)} left")
     return "\n".join(lines)
-
-
-def duration(seconds: float) -> str:
-    """
-    >>> duration(42), duration(600), duration(9000), duration(400000)
-    ('42 s', '10 min', '2.5 h', '4.6 days')
-    """
-    for size, unit in ((86400, "days"), (3600, "h")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(0, seconds):.0f} s"

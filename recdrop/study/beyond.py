@@ -13,9 +13,9 @@ import torch
 
 from recdrop.data.temporal_order import sequences
 from recdrop.study import memory, results, run, tables
-from recdrop.study.comparisons import BEYOND
 from recdrop.study.conditions import grid
 from recdrop.study.parameters import Parameters
+from recdrop.study.results import BEYOND
 from recdrop.study.training import train
 from recdrop.tasks.temporal_order import TemporalOrder
 

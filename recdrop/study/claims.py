@@ -114,7 +114,7 @@ CHAPTERS = {
     4: "05_named_entities",
 }  # fmt: skip
 """Where a table is discussed."""
-BEYOND = "07_beyond_the_paper"
+CONJECTURED = "07_beyond_the_paper"
 """Where the paper's conjecture is discussed, claim 16."""
 OWN_VECTORS = "paper-own-vectors"
 """What ``paper`` means for Table 4 where the paper's word vectors cannot be had."""
@@ -177,7 +177,7 @@ def _networks(table: int, known: list[dict], protocol: str) -> tuple[list[dict],
 
 
 def _entry(claim: Claim, protocol: str) -> dict:
-    chapter = CHAPTERS[claim.table] if claim.number < 16 else BEYOND
+    chapter = CHAPTERS[claim.table] if claim.number < 16 else CONJECTURED
     return {
         "number": claim.number, "claim": claim.text, "tables": [], "protocol": protocol,
         "verdict": UNDECIDED, "chapter": chapter, "comparisons": [],

@@ -14,7 +14,6 @@ from statistics import mean
 import numpy as np
 
 from recdrop.study import paper, results, tables
-from recdrop.study.files import from_root
 
 SETTING = ("scheme", "rate", "per", "forward")
 MARGINS = {1: 0.0, 2: 1.0, 3: 0.01, 4: 0.1}
@@ -22,8 +21,6 @@ MARGINS = {1: 0.0, 2: 1.0, 3: 0.01, 4: 0.1}
 SEEDS = 3
 """With fewer there is no verdict."""
 RESAMPLES, LEVEL = 10_000, 0.95
-BEYOND = "beyond"
-"""Folder of the networks that are in no table of the paper, under that of those that are."""
 
 BETTER, NO_BETTER, AT_LEAST, ALIKE = RELATIONS = (
     "better than", "no better than", "at least as good as", "as good as",
@@ -220,12 +217,9 @@ def _mean(seeds: dict[int, dict]) -> float:
 
 def manifests(results_dir: str | os.PathLike) -> list[dict]:
     """Those of LSTMs under Eq. 3, as in the paper, with those that are in none of its tables."""
-    folder = from_root(results_dir)
-    # One that lies in both counts once, as the tables show it.
-    found = {m["name"]: m for f in (folder / BEYOND, folder) for m in results.read_all(f)}
     return [
         m
-        for m in found.values()
+        for m in results.read_everything(results_dir)
         if m["condition"]["scaling"] == "paper" and "cell" not in m["condition"]["settings"]
     ]
 

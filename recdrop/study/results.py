@@ -15,6 +15,8 @@ from recdrop.study.files import ROOT, atomic, from_root
 
 SCHEMA = 1
 """Of the manifests written; those of an older schema are read as well, down to the first."""
+BEYOND = "beyond"
+"""Folder of the networks that are in no table of the paper, under that of those that are."""
 
 
 def set_aside(folder: Path, conditions: list[Condition]) -> None:
@@ -54,6 +56,12 @@ def read_all(folder: str | os.PathLike, task: str | None = None) -> list[dict]:
     """Every manifest in a folder, in the order of names; other reports have no hyphen in theirs."""
     found = [load(path) for path in sorted(from_root(folder).glob("*-*.json"))]
     return [m for m in found if task in (None, m["condition"]["task"])]
+
+
+def read_everything(folder: str | os.PathLike) -> list[dict]:
+    """Every manifest in a folder and in its BEYOND; one that lies in both counts once."""
+    folders = (from_root(folder) / BEYOND, folder)
+    return list({m["name"]: m for f in folders for m in read_all(f)}.values())
 
 
 def load(path: Path) -> dict:

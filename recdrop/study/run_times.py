@@ -1,10 +1,8 @@
 """How long networks have trained, and on what: read from their manifests."""
 
 import os
-from pathlib import Path
 
 from recdrop.study import results
-from recdrop.study.beyond import BEYOND
 from recdrop.study.paper import TASKS
 
 HEADER = "| table | protocol | trained on | networks | hours of training |\n|---|---|---|---|---|"
@@ -17,9 +15,7 @@ def rows(results_dir: str | os.PathLike = "book/results") -> list[dict]:
     are divided by the number of networks in it.
     """
     found: dict[tuple, dict] = {}
-    folders = (Path(results_dir) / BEYOND, results_dir)  # some networks are in both, with one name
-    manifests = {m["name"]: m for folder in folders for m in results.read_all(folder)}
-    for m in manifests.values():
+    for m in results.read_everything(results_dir):
         made = m["made_with"]
         on = made["device"] if made["device"] != "cpu" else _threads(made["threads"])
         key = (m["condition"]["task"], m["protocol"], on)

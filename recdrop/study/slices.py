@@ -7,7 +7,6 @@ goes on from them.
 """
 
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -44,21 +43,6 @@ class Outcome(NamedTuple):
         left = self.wanted - self.finished
         rest = f"; {left} are left, run it again for them" if left else ""
         return f"{self.finished} of {self.wanted} networks finished in {self.seconds:.0f} s{rest}."
-
-
-def seconds(text: str) -> float:
-    """A wall time such as ``9m``, ``90s``, ``1.5h``, or a plain number of seconds.
-
-    >>> seconds("9m"), seconds("1.5h"), seconds("90")
-    (540.0, 5400.0, 90.0)
-
-    Raises:
-        ValueError: it is none, or not above 0.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    if not found or not float(found[1]):
-        raise ValueError(f"budget={text!r} is no wall time; give for example 9m, 540s or 2h")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def run(
