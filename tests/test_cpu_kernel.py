@@ -16,6 +16,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 import recdrop
 from recdrop import RecurrentDropout, masks
+from recdrop.forward import forward_dropout
 from recdrop.kernels import build, cpu
 from recdrop.kernels import reference as plain
 from recdrop.recurrence import scan
@@ -164,10 +165,31 @@ def test_large_numbers_saturate(backend: str):
 @pytest.mark.parametrize("units", [1, 8, 63, 64, 65, 257])
 @pytest.mark.parametrize("site", masks.SITE_CODES)
 def test_masks_bit_for_bit(kernel: None, units: int, site: str):
-    seeds, levels = torch.tensor([0, -1, 2**62 + 12345]), torch.tensor([1, 32768, 65535])
+    seeds, levels = torch.tensor([0, -1, 2**62 + 12345, 5]), torch.tensor([1, 32768, 65535, 0])
     word = 300 << 8 | 1 << 4 | masks.SITE_CODES[site]
     ours = cpu.kept(seeds, levels, word, 3, 4, units)
     assert torch.equal(ours, masks.kept(seeds, levels, site, 3, 4, units, 300, 1))
+
+
+@needs_kernel
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_many_threads_draw_the_masks_of_one(kernel: None, threads, count: int):
+    seeds, levels = torch.arange(6)[::2], torch.tensor([3000, 0, 65535])  # seeds with gaps
+    wanted = masks.kept(seeds, levels, "input", 4, 5, 70)
+    threads(count)
+    assert torch.equal(cpu.kept(seeds, levels, masks.SITE_CODES["input"], 4, 5, 70), wanted)
+
+
+@pytest.mark.parametrize("site", ["input", "output"])
+def test_forward_dropout_draws_the_mask_stream(backend: str, site: str):
+    """For a table of networks as for one: rates differ, one is 0."""
+    seeds, levels, x = torch.arange(3), torch.tensor([0, 13107, 32768]), torch.ones(3, 7, 5, 9)
+    table = vmap(lambda *each: forward_dropout(*each, site, layer=2))(x, levels, seeds)
+    keep = masks.kept(seeds, levels, site, 1, 35, 9, 2).view(x.shape)
+    assert torch.equal(table > 0, keep)
+    for r, level in enumerate(levels):
+        torch.testing.assert_close(table[r], keep[r] / (1 - level / 65536))
+        assert torch.equal(forward_dropout(x[r], level, seeds[r], site, layer=2), table[r])
 
 
 # bits

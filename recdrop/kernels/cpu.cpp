@@ -357,16 +357,18 @@ int recdrop_backward(const Call* p, const Backward* v) {
 
 // masks.kept: (R, steps, rows, units).
 void recdrop_kept(int64_t R, int64_t steps, int64_t rows, int64_t units, int64_t site,
-                  const int64_t* seeds, const int64_t* thresholds, uint8_t* out) {
-  for (int64_t r = 0; r < R; r++)
-    for (int64_t t = 0; t < steps; t++)
-      for (int64_t b = 0; b < rows; b++)
-        for (int64_t u = 0; u < units; u += DRAWS) {
-          uint16_t draws[DRAWS];
-          philox(draws, uint32_t(u / 8), uint32_t(b), uint32_t(t), uint32_t(site),
-                 uint64_t(seeds[r]));
-          for (int64_t i = 0; i < DRAWS && u + i < units; i++) *out++ = draws[i] >= thresholds[r];
-        }
+                  int64_t threads, const int64_t* seeds, const int64_t* thresholds, uint8_t* out) {
+  in_parallel(threads, R * steps, [&](int64_t part) {
+    const int64_t r = part / steps, t = part % steps;
+    uint8_t* to = out + part * rows * units;
+    if (!thresholds[r]) return void(std::fill_n(to, rows * units, 1));
+    for (int64_t b = 0; b < rows; b++)
+      for (int64_t u = 0; u < units; u += DRAWS) {
+        uint16_t draws[DRAWS];
+        philox(draws, uint32_t(u / 8), uint32_t(b), uint32_t(t), uint32_t(site), uint64_t(seeds[r]));
+        for (int64_t i = 0; i < DRAWS && u + i < units; i++) *to++ = draws[i] >= thresholds[r];
+      }
+  });
 }
 
 const char* recdrop_description() {

@@ -130,8 +130,10 @@ def kept(
 ) -> Tensor:
     """:func:`recdrop.masks.kept` by the kernel: (R, steps, rows, units) bool."""
     out = torch.empty(len(seeds), steps, rows, units, dtype=torch.bool)
-    sizes = [ctypes.c_int64(n) for n in (len(seeds), steps, rows, units, site_word)]
-    pointers = [ctypes.c_void_p(v.data_ptr()) for v in (seeds, thresholds, out)]
+    threads = torch.get_num_threads()
+    sizes = [ctypes.c_int64(n) for n in (len(seeds), steps, rows, units, site_word, threads)]
+    tensors = seeds.contiguous(), thresholds.contiguous(), out
+    pointers = [ctypes.c_void_p(v.data_ptr()) for v in tensors]
     library().recdrop_kept(*sizes, *pointers)
     return out
 
