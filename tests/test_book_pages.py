@@ -74,7 +74,7 @@ def test_inventories_are_in_order(name: str):
     lines = (BOOK / f"inventories/{name}.txt").read_text().splitlines()
     assert lines[0] == "# Sphinx inventory version 1"
     for line in lines[3:]:
-        assert re.fullmatch(r"[\w.]+ (class|exception|function|method) [\w./]+\.html", line), line
+        assert re.fullmatch(r"[\w.]+ (class|exception|function|method) [\w./-]+\.html", line), line
 
 
 def test_every_equation_leads_to_its_code_and_its_tests():

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -452,6 +453,17 @@ def test_a_run_killed_while_it_writes_leaves_no_litter(tmp_path, undisturbed):
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert list(tmp_path.rglob("*.part")), "the test's own premise"
+    assert_same(tmp_path, run(tmp_path), *undisturbed)
+    assert_tidy(tmp_path)
+
+
+def test_a_run_killed_after_its_last_result_leaves_no_litter(tmp_path, undisturbed):
+    """Nothing is left to train then, and the checkpoint was being written once more."""
+    run(tmp_path)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    part = tmp_path / "checkpoints" / f"0.pt.{socket.gethostname()}.{dead.pid}.part"
+    part.write_bytes(b"")
     assert_same(tmp_path, run(tmp_path), *undisturbed)
     assert_tidy(tmp_path)
 

@@ -69,8 +69,10 @@ def train(
         _ = task.data, networks.clear()
         if fresh:
             results.set_aside(folder, conditions)
-        files.clear_parts(folder)
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    files.clear_parts(
+        files.from_root(results_dir)
+    )  # one may have been killed after its last result
     by_name = {c.name: c for c in conditions}
     options = {"progress": progress, "checkpoint_every": checkpoint_every, "device": device}
     for path, names in _interrupted(files.from_root(results_dir) / CHECKPOINTS, by_name, fresh):
