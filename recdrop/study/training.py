@@ -70,9 +70,8 @@ def train(
         if fresh:
             results.set_aside(folder, conditions)
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
-    files.clear_parts(
-        files.from_root(results_dir)
-    )  # one may have been killed after its last result
+    # Whoever was killed after its last result left nothing to train, but perhaps half a file.
+    files.clear_parts(files.from_root(results_dir))
     by_name = {c.name: c for c in conditions}
     options = {"progress": progress, "checkpoint_every": checkpoint_every, "device": device}
     for path, names in _interrupted(files.from_root(results_dir) / CHECKPOINTS, by_name, fresh):
