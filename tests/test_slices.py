@@ -1,6 +1,7 @@
 """Tables trained in slices of time, and their grids, precisions and command."""
 
 import json
+import os
 import time
 
 import pytest
@@ -222,6 +223,15 @@ def test_the_command_trains_and_reads(tmp_path, capsys):
     begun = time.time()
     assert command(tmp_path, "--budget", "1s") == 0  # nothing is left to do
     assert all(path.stat().st_mtime < begun for path in tmp_path.glob("*.json"))
+
+
+@pytest.mark.parametrize("chosen", [None, "7"])
+def test_threads_of_the_command_give_up_their_core_soon(tmp_path, monkeypatch, chosen):
+    monkeypatch.setenv("GOMP_SPINCOUNT", chosen or "")
+    if not chosen:
+        monkeypatch.delenv("GOMP_SPINCOUNT")
+    command(tmp_path, "--budget", "1s")
+    assert os.environ["GOMP_SPINCOUNT"] == (chosen or "1000")
 
 
 def test_the_command_says_that_work_is_left(tmp_path, monkeypatch, capsys):
