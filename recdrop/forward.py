@@ -56,8 +56,7 @@ def forward_dropout(x: Tensor, level: Tensor, seed: Tensor, site: str, layer: in
     """x (..., units), masked and scaled; ``level`` = ``round(65536 p)``, ``seed``: () int64."""
     units = x.shape[-1]
     rows = x.numel() // max(units, 1)
-    # Drawn by operations of torch, masks cost a character model an eighth of its time on a CPU; a
-    # GPU hardly notices, and can compile them.
+    # Drawn by operations of torch, masks cost a character model an eighth of its time on a CPU.
     draw = _kept if x.device.type == "cpu" else masks.kept
     keep = draw(seed.view(1), level.view(1), site, 1, rows, units, layer).view(x.shape)
     return x * keep * (LEVELS / (LEVELS - level).double()).to(x.dtype)

@@ -358,16 +358,16 @@ int recdrop_backward(const Call* p, const Backward* v) {
 // masks.kept: (R, steps, rows, units).
 void recdrop_kept(int64_t R, int64_t steps, int64_t rows, int64_t units, int64_t site,
                   int64_t threads, const int64_t* seeds, const int64_t* thresholds, uint8_t* out) {
-  in_parallel(threads, R * steps, [&](int64_t part) {
-    const int64_t r = part / steps, t = part % steps;
-    uint8_t* to = out + part * rows * units;
-    if (!thresholds[r]) return void(std::fill_n(to, rows * units, 1));
-    for (int64_t b = 0; b < rows; b++)
-      for (int64_t u = 0; u < units; u += DRAWS) {
-        uint16_t draws[DRAWS];
-        philox(draws, uint32_t(u / 8), uint32_t(b), uint32_t(t), uint32_t(site), uint64_t(seeds[r]));
-        for (int64_t i = 0; i < DRAWS && u + i < units; i++) *to++ = draws[i] >= thresholds[r];
-      }
+  in_parallel(threads, R * steps * rows, [&](int64_t row) {
+    const int64_t r = row / rows / steps;
+    const auto t = uint32_t(row / rows % steps), b = uint32_t(row % rows);
+    uint8_t* to = out + row * units;
+    if (!thresholds[r]) return void(std::fill_n(to, units, 1));
+    for (int64_t u = 0; u < units; u += DRAWS) {
+      uint16_t draws[DRAWS];
+      philox(draws, uint32_t(u / 8), b, t, uint32_t(site), uint64_t(seeds[r]));
+      for (int64_t i = 0; i < DRAWS && u + i < units; i++) to[u + i] = draws[i] >= thresholds[r];
+    }
   });
 }
 

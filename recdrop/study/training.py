@@ -61,8 +61,9 @@ def train(
         raise ValueError(f"at_once={at_once} trains nothing; give 1 or more, or None")
     done = {c.name: None if fresh else results.read(results_dir, c) for c in conditions}
     todo = {c.name for c in conditions if done[c.name] is None}
+    folder = files.from_root(results_dir)
     if todo:
-        folder = files.writable(results_dir)
+        files.writable(folder)
         # All that can fail, fails before anything that is there is touched.
         networks = [task.network(c.recurrent_dropout, c.forward, c.seed) for c in conditions]
         at_once = at_once or chunks.fitting(task, networks[0], device)
@@ -71,10 +72,10 @@ def train(
             results.set_aside(folder, conditions)
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
     # Whoever was killed after its last result left nothing to train, but perhaps half a file.
-    files.clear_parts(files.from_root(results_dir))
+    files.clear_parts(folder)
     by_name = {c.name: c for c in conditions}
     options = {"progress": progress, "checkpoint_every": checkpoint_every, "device": device}
-    for path, names in _interrupted(files.from_root(results_dir) / CHECKPOINTS, by_name, fresh):
+    for path, names in _interrupted(folder / CHECKPOINTS, by_name, fresh):
         if todo & names:
             done |= _train_table(task, by_name, names, folder, path, **options)
             todo -= names
