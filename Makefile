@@ -58,7 +58,8 @@ test: env ## Check style, build the book strictly, run all tests, re-execute the
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(SPHINX)
-	$(BIN)/pytest -rs --doctest-modules --ignore-glob '*conftest.py' --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg \
+	$(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile \
+	    -rs --doctest-modules --ignore-glob '*conftest.py' --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg \
 	    tests recdrop notebooks
 
 # By way of runs/, so that a notebook that fails leaves the committed one as it was.

@@ -14,18 +14,26 @@ from pathlib import Path
 PARENT = "RECDROP_PARENT"
 SECONDS = 0.5
 SOCKETS = "recdrop-"
+LONGEST = 64
+"""Bytes of a folder's path that leave room for the socket's: 103 are allowed on macOS."""
 
 
 def sockets() -> Path:
     """A new folder for a kernel's sockets, where paths are short, as they must be."""
-    return Path(tempfile.mkdtemp(prefix=f"{SOCKETS}{os.getpid()}-"))
+    return Path(tempfile.mkdtemp(prefix=f"{SOCKETS}{os.getpid()}-", dir=_place()))
+
+
+def _place() -> str:
+    """The folder of temporary files, but where its path is too long for sockets."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) <= LONGEST or os.name != "posix" else "/tmp"
 
 
 def clear_sockets() -> None:
     """Remove the sockets of kernels whose worker was killed on this host."""
     import psutil
 
-    for folder in Path(tempfile.gettempdir()).glob(f"{SOCKETS}*-*"):
+    for folder in Path(_place()).glob(f"{SOCKETS}*-*"):
         owner = folder.name.removeprefix(SOCKETS).partition("-")[0]
         if owner.isdecimal() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -174,6 +175,21 @@ def test_sockets_of_the_dead_are_cleared(tmp_path, monkeypatch):
     mine = kernel.sockets()
     kernel.clear_sockets()
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([mine.name, "recdrop-notes"])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sockets with paths are Unix's")
+def test_sockets_are_had_where_paths_are_long(tmp_path, monkeypatch):
+    """Found when tests ran in a folder a little deeper: every kernel of a sweep failed."""
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(kernel.tempfile, "tempdir", str(long))
+    mine = kernel.sockets()
+    try:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(mine / "kernel-ipc-5"))
+        assert list(long.iterdir()) == []
+    finally:
+        shutil.rmtree(mine)
 
 
 # disks: in a mount namespace of its own, of which nothing is left
