@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from recdrop.replicate import vmap_rule
+
 SITE_CODES = {"update": 0, "hidden": 1, "cell": 2, "input": 3, "output": 4}
 
 _WORD = 0xFFFFFFFF
@@ -27,6 +29,7 @@ def philox4x32(counter: tuple[Tensor, ...], key: tuple[Tensor, ...]) -> tuple[Te
     """Philox 4x32-10 on tensors of int64 that hold 32-bit words, broadcast against each other.
 
     ``counter`` is four and ``key`` two such tensors; the result is four of the broadcast shape.
+    Python's integers will do as well.
 
     >>> zero = torch.tensor(0)
     >>> [f"{int(word):08x}" for word in philox4x32((zero,) * 4, (zero,) * 2)]
@@ -43,7 +46,7 @@ def philox4x32(counter: tuple[Tensor, ...], key: tuple[Tensor, ...]) -> tuple[Te
     return c0, c1 & _WORD, c2, c3 & _WORD
 
 
-def _key(seed: Tensor) -> tuple[Tensor, Tensor]:
+def _key(seed: Tensor | int) -> tuple:
     return seed & _WORD, (seed >> 32) & _WORD
 
 
@@ -98,10 +101,36 @@ class _Seeding:
 
     def next(self) -> Tensor:
         """A fresh seed for each module called: Philox of (number of the call) under the seed."""
-        zero = torch.zeros_like(self.calls)  # calls is a tensor, as a graph is fixed to numbers
-        low, high, _, _ = philox4x32((self.calls, zero, zero, zero + _WORD), _key(self.seed))
-        self.calls = self.calls + 1
-        return high << 32 | low
+        seed = _derived(self.seed.view(1), self.calls.view(1)).view(())
+        self.calls = self.calls + 1  # a tensor, as a graph is fixed to numbers
+        return seed
+
+
+# Philox takes hundreds of small steps, and on a CPU an operation of torch takes ten times as long as
+# Python's own arithmetic, under torch.vmap yet longer.
+@custom_op("recdrop::derived_seed", mutates_args=())
+def _derived(seeds: Tensor, calls: Tensor) -> Tensor:
+    """(R,), (R,) -> (R,)"""
+    if seeds.device.type != "cpu":
+        return _derive(seeds, calls, torch.zeros_like(calls))
+    derived = [_derive(*pair, 0) for pair in zip(seeds.tolist(), calls.tolist(), strict=True)]
+    return torch.tensor([(seed + 2**63) % 2**64 - 2**63 for seed in derived], dtype=torch.int64)
+
+
+def _derive(seed, call, zero):
+    low, high, _, _ = philox4x32((call, zero, zero, zero + _WORD), _key(seed))
+    return high << 32 | low
+
+
+@_derived.register_fake
+def _(seeds, calls):
+    return torch.empty_like(seeds)
+
+
+@_derived.register_vmap
+def _(info, in_dims, *args):
+    (seeds,), (dim,) = vmap_rule(lambda *folded: (_derived(*folded),))(info, in_dims, *args)
+    return seeds, dim
 
 
 _surrounding: list[_Seeding] = []  # a plain list, which torch.compile can follow
