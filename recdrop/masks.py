@@ -106,8 +106,8 @@ class _Seeding:
         return seed
 
 
-# Philox takes hundreds of small steps, and on a CPU an operation of torch takes ten times as long as
-# Python's own arithmetic, under torch.vmap yet longer.
+# Philox takes hundreds of small steps, and each is slower in torch than in Python's own arithmetic,
+# under torch.vmap most of all.
 @custom_op("recdrop::derived_seed", mutates_args=())
 def _derived(seeds: Tensor, calls: Tensor) -> Tensor:
     """(R,), (R,) -> (R,)"""
