@@ -272,6 +272,18 @@ def test_a_busy_machine_is_said(trial):
     assert "**Busy**" not in report.markdown([trial | {"others": {"busy": None, "others": None}}])
 
 
+def test_runs_of_one_machine_share_a_line(trial):
+    ceilings = {"fp32": 418e9, "bf16": 826e9, "bandwidth": 40.4e9}
+    runs = [trial | {"ceilings": ceilings}, trial | {"ceilings": ceilings | {"fp32": 448e9}}]
+    threads = (
+        "1 thread" if trial["machine"]["threads"] == 1 else f"{trial['machine']['threads']} threads"
+    )
+    assert list(report.machines(runs))[1] == (
+        f"With {threads}: products 418 to 448 GFLOP/s in fp32, 826 in bf16; "
+        "copies 40 GB/s (2 runs)."
+    )
+
+
 def test_an_absent_peer_is_said_unless_another_run_has_it(trial):
     lacking = trial | {"absent": {"JAX scan": "not installed", "naive loop": "not installed"}}
     text = report.markdown([lacking, trial])

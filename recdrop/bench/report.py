@@ -78,26 +78,43 @@ def markdown(runs: list[dict]) -> str:
 
 
 def machines(runs: list[dict]) -> Iterator[str]:
-    """Each machine once, and what stands between its figures and the truth."""
-    said = set()
+    """Each machine once, its ceilings, and what stands between its figures and the truth."""
+    lines: dict[str, dict[int, list[dict]]] = {}
     for run in runs:
-        m, c = run["machine"], run["ceilings"]
+        m = run["machine"]
         line = (
             f"{m['cpu']}, {m['cores']} cores, {m['system']}, {m['capability']}; torch "
             f"{m['torch']}; recdrop {m['recdrop']} ({m['backend']})."
         )
-        if line not in said:
-            yield line
-        said.add(line)
-        yield (
-            f"With {_threads(m['threads'])}: products {c['fp32'] / 1e9:.0f} GFLOP/s in fp32, "
-            f"{c['bf16'] / 1e9:.0f} in bf16; copies {c['bandwidth'] / 1e9:.0f} GB/s."
-        )
-        if run["others"]["busy"]:
-            yield f"**Busy**: other processes used {run['others']['others']:.2f} cores meanwhile."
+        lines.setdefault(line, {}).setdefault(m["threads"], []).append(run)
+    for line, by_threads in lines.items():
+        yield line
+        for threads, those in sorted(by_threads.items()):
+            fp32, bf16, copies = (
+                _range(run["ceilings"][key] / 1e9 for run in those)
+                for key in ("fp32", "bf16", "bandwidth")
+            )
+            yield (
+                f"With {_threads(threads)}: products {fp32} GFLOP/s in fp32, {bf16} in bf16; "
+                f"copies {copies} GB/s{f' ({len(those)} runs)' if those[1:] else ''}."
+            )
+            for run in those:
+                if run["others"]["busy"]:
+                    used = f"{run['others']['others']:.2f} cores"
+                    yield f"**Busy**: other processes used {used} meanwhile."
     for name, why in sorted({pair for run in runs for pair in run["absent"].items()}):
         if not select(rows(runs), contender=name):
             yield f"{name}: {why}."
+
+
+def _range(values: Iterable[float]) -> str:
+    """
+    >>> _range([418.2, 447.6]), _range([40.4, 39.6])
+    ('418 to 448', '40')
+    """
+    found = [round(v) for v in values]
+    low, high = min(found), max(found)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _tables(here: list[dict]) -> Iterator[tuple[str, str]]:
