@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from recdrop.study import items
 from recdrop.study.conditions import grid
 from recdrop.study.training import train
 from recdrop.tasks.char_lm import CharacterLanguageModel
@@ -87,6 +88,8 @@ def test_a_benchmark_killed_in_the_middle_of_an_epoch(name: str, tmp_path: Path)
     undisturbed = run(TASKS[name]("smoke"), tmp_path / "undisturbed")
     for a, b in zip(resumed, undisturbed, strict=True):
         assert (a["curve"], a["final"], a["data"]) == (b["curve"], b["final"], b["data"])
+    for path in (tmp_path / "undisturbed").glob("*.items.npz"):
+        assert (items.load(path) == items.load(tmp_path / "killed" / path.name)).all()
     assert not list((tmp_path / "killed" / "checkpoints").iterdir())
 
 

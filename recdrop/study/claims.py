@@ -124,8 +124,9 @@ def ledger(results_dir: str | os.PathLike = "book/results", protocol: str = "pap
     """What the networks of a protocol say of the 16 claims: one object for each.
 
     number, claim, tables, protocol, verdict, and comparisons, of which each has table, protocol,
-    comparison, effect, unit, low and high (the 95 % bootstrap interval over seeds, paired), seeds,
-    held of pairs, missing (settings of the paper's grid), verdict and the effect in the paper.
+    comparison, effect, unit, low and high (the 95 % bootstrap interval, paired), drawn (what it was
+    drawn from: "seeds", or "test items" where there is one seed), seeds, held of pairs, missing
+    (settings of the paper's grid), verdict and the effect in the paper.
 
     Raises:
         ValueError: no network of the protocol is there, unless it is the paper's.
@@ -190,6 +191,7 @@ def _compared(comparison: Comparison | Level, table: int, mine: list[dict], prot
     return {
         "table": table, "protocol": protocol, "comparison": str(comparison),
         "effect": here.effect, "unit": UNITS[table], "low": low, "high": high,
+        "drawn": here.drawn,
         "seeds": len(here.gains), "held": here.held, "pairs": here.pairs, "missing": here.missing,
         "verdict": here.verdict(comparison.relation, MARGINS[table]),
         "paper_effect": there.effect, "paper_held": there.held, "paper_pairs": there.pairs,
@@ -254,7 +256,8 @@ def _cells(c: dict) -> list[str]:
     if c["effect"] is not None:
         mine = f"{c['effect']:+.{digits}f}"
         if c["low"] is not None:
-            mine += f" ({c['low']:+.{digits}f} to {c['high']:+.{digits}f})"
+            what = ", test items" if c["drawn"] != "seeds" else ""
+            mine += f" ({c['low']:+.{digits}f} to {c['high']:+.{digits}f}{what})"
     verdict = c["verdict"]
     if c["missing"] and c["effect"] is not None:
         verdict += f": {c['missing']} settings lack {SEEDS} seeds"

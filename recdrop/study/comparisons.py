@@ -8,12 +8,14 @@ come without an interval.
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import mean
 
 import numpy as np
 
-from recdrop.study import paper, results, tables
+from recdrop.study import items, paper, results, tables
 
 SETTING = ("scheme", "rate", "per", "forward")
 MARGINS = {1: 0.0, 2: 1.0, 3: 0.01, 4: 0.1}
@@ -67,12 +69,14 @@ class Finding:
 
     ``gains`` are those of each seed that both sides have; of ``pairs``, left is better in ``held``.
     ``missing`` settings of the paper's grid have fewer than SEEDS seeds on one of the sides.
+    ``over_items`` is the interval over test items, for one seed alone.
     """
 
     gains: tuple[float, ...] = ()
     held: int = 0
     pairs: int = 0
     missing: int = 0
+    over_items: tuple[float, float] | None = None
 
     @property
     def effect(self) -> float | None:
@@ -81,8 +85,14 @@ class Finding:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % of the means of seeds drawn with replacement; None for fewer than two seeds."""
-        return bootstrap(self.gains)
+        """95 % of the means of seeds drawn with replacement; for one seed, of the gains in test
+        items drawn with replacement, or None where they were not kept."""
+        return bootstrap(self.gains) or self.over_items
+
+    @property
+    def drawn(self) -> str | None:
+        """What the interval is drawn from: ``"seeds"``, ``"test items"``, None without one."""
+        return "seeds" if len(self.gains) > 1 else "test items" if self.over_items else None
 
     def verdict(self, relation: str, margin: float) -> str:
         """``supported``, ``contradicted``, or ``undecided``, at the 95 % level.
@@ -122,7 +132,11 @@ def bootstrap(gains: tuple[float, ...] | list[float]) -> tuple[float, float] | N
     if len(gains) < 2:
         return None
     draws = np.random.default_rng(0).choice(np.asarray(gains), (RESAMPLES, len(gains)))
-    low, high = np.quantile(draws.mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return _middle(draws.mean(1))
+
+
+def _middle(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
@@ -141,13 +155,14 @@ def compare(comparison: Comparison | Level, networks: list[dict], table: int) ->
     if not all(sides):
         return Finding()
     if isinstance(comparison, Level):
-        gains, held, pairs = _level(comparison, sides[0])
+        found = _level(comparison, sides[0], table)
     else:
-        gains, held, pairs = _difference(comparison, *sides, 1 if table in (2, 3) else -1)
-    return Finding(tuple(gains), held, pairs, _missing(comparison, sides, table))
+        found = _difference(comparison, *sides, table)
+    return replace(found, missing=_missing(comparison, sides, table))
 
 
-def _difference(comparison: Comparison, left: dict, right: dict, sign: int):
+def _difference(comparison: Comparison, left: dict, right: dict, table: int) -> Finding:
+    sign = 1 if table in (2, 3) else -1
     best_left, best_right = (
         min(side.values(), key=lambda seeds: sign * mean(_chosen_by(n) for n in seeds.values()))
         for side in (left, right)
@@ -155,7 +170,7 @@ def _difference(comparison: Comparison, left: dict, right: dict, sign: int):
     seeds = sorted(best_left.keys() & best_right.keys())
     gains = [sign * (best_right[s]["test"] - best_left[s]["test"]) for s in seeds]
     if not gains:
-        return [], 0, 0
+        return Finding()
     fixed = comparison.left | comparison.right
     free = [i for i, key in enumerate(SETTING) if key not in fixed]
     if "none" in (comparison.left["scheme"], comparison.right["scheme"]):
@@ -166,14 +181,33 @@ def _difference(comparison: Comparison, left: dict, right: dict, sign: int):
         for other, b in right.items()
         if all(key[i] == other[i] for i in free)
     ]
-    return gains, sum(pairs), len(pairs)
+    two = [side[seeds[0]] for side in (best_left, best_right)] if len(seeds) == 1 else []
+    resampled = _resampled(two, table)
+    spread = resampled and _middle(sign * (resampled[1] - resampled[0]))
+    return Finding(tuple(gains), sum(pairs), len(pairs), over_items=spread)
 
 
-def _level(level: Level, side: dict):
+def _level(level: Level, side: dict, table: int) -> Finding:
     """By the setting that is worst for the level: a claim of all of them falls with one."""
     sign = -1 if level.relation == "below" else 1
-    far = [[sign * (n[level.figure] - level.value) for n in s.values()] for s in side.values()]
-    return min(far, key=mean), sum(mean(f) > 0 for f in far), len(far)
+
+    def far(seeds: dict[int, dict]) -> list[float]:
+        return [sign * (n[level.figure] - level.value) for n in seeds.values()]
+
+    worst = min(side.values(), key=lambda seeds: mean(far(seeds)))
+    held = sum(mean(far(seeds)) > 0 for seeds in side.values())
+    alone = list(worst.values()) if len(worst) == 1 and level.figure == "test" else []
+    resampled = _resampled(alone, table)
+    spread = resampled and _middle(sign * (resampled[0] - level.value))
+    return Finding(tuple(far(worst)), held, len(side), over_items=spread)
+
+
+def _resampled(networks: list[dict], table: int) -> list[np.ndarray] | None:
+    """The test figures of networks over items drawn with replacement, the same for all of them."""
+    kept = [n.get("items") for n in networks]
+    if not kept or not all(kept):
+        return None
+    return [items.resampled(paper.TASKS[table], of()) for of in kept]
 
 
 def _chosen_by(network: dict) -> float:
@@ -218,7 +252,7 @@ def _mean(seeds: dict[int, dict]) -> float:
 def manifests(results_dir: str | os.PathLike) -> list[dict]:
     """Those of LSTMs under Eq. 3, as in the paper, with those that are in none of its tables."""
     return [
-        m
+        m | {"items": items.find(results_dir, m["name"])}
         for m in results.read_everything(results_dir)
         if m["condition"]["scaling"] == "paper" and "cell" not in m["condition"]["settings"]
     ]
@@ -247,8 +281,18 @@ def ours(table: int, found: list[dict], protocol: str) -> list[dict]:
                 )
             network = {k: c[k] for k in (*SETTING, "seed")}
             network |= {k: factor * m["final"][which][k] for k in figures}
-            networks.append(network | _span(c["settings"].get("length")))
+            network |= {"items": _items(m)} | _span(c["settings"].get("length"))
+            networks.append(network)
     return networks
+
+
+def _items(manifest: dict) -> Callable[[], np.ndarray] | None:
+    """What gives a network's test items, None where they are not known."""
+    if manifest["condition"]["task"] == "temporal_order":
+        count = manifest["condition"]["settings"]["test"]
+        return partial(items.of_accuracy, manifest["final"]["last"]["test"], count)
+    path = manifest.get("items")
+    return partial(items.load, path) if path else None
 
 
 def papers(table: int) -> list[dict]:

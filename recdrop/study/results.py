@@ -18,11 +18,14 @@ SCHEMA = 1
 BEYOND = "beyond"
 """Folder of the networks that are in no table of the paper, under that of those that are."""
 
+MANIFEST, WEIGHTS, ITEMS = ".json", ".npz", ".items.npz"
+"""What a network's files are called behind its name."""
+
 
 def set_aside(folder: Path, conditions: list[Condition]) -> None:
     """Move results that are about to be made anew to the folder ``replaced``: nothing is lost."""
     for condition in conditions:
-        for suffix in (".json", ".npz"):
+        for suffix in (MANIFEST, WEIGHTS, ITEMS):
             path = folder / f"{condition.name}{suffix}"
             aside = folder / "replaced" / path.name
             if path.exists() and not aside.exists():  # the first is what no interrupted run made
@@ -41,14 +44,14 @@ def write(folder: Path, condition: Condition, device: str = "cpu", **content) ->
         **content,
         "made_with": provenance(device),
     }
-    with atomic(folder / f"{condition.name}.json") as part:
+    with atomic(folder / f"{condition.name}{MANIFEST}") as part:
         part.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return manifest
 
 
 def read(folder: str | os.PathLike, condition: Condition) -> dict | None:
     """A condition's manifest, or None where there is none."""
-    path = from_root(folder) / f"{condition.name}.json"
+    path = from_root(folder) / f"{condition.name}{MANIFEST}"
     return load(path) if path.exists() else None
 
 
@@ -87,7 +90,7 @@ def load(path: Path) -> dict:
 
 def save_weights(folder: Path, condition: Condition, weights: dict[str, torch.Tensor]) -> None:
     """Keep a small network beside its manifest, as NumPy arrays."""
-    with atomic(folder / f"{condition.name}.npz") as part, open(part, "wb") as file:
+    with atomic(folder / f"{condition.name}{WEIGHTS}") as part, open(part, "wb") as file:
         np.savez_compressed(file, **{k: v.numpy().astype(np.float32) for k, v in weights.items()})
 
 
@@ -97,7 +100,7 @@ def load_weights(folder: str | os.PathLike, condition: Condition) -> dict[str, t
     Raises:
         FileNotFoundError: this network's weights were not kept.
     """
-    path = from_root(folder) / f"{condition.name}.npz"
+    path = from_root(folder) / f"{condition.name}{WEIGHTS}"
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path}; train the condition again with fresh=True")
     with np.load(path, allow_pickle=False) as arrays:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from recdrop.study import chunks, files, results
+from recdrop.study import chunks, files, items, results
 from recdrop.study.conditions import Condition
 from recdrop.study.precision import arithmetic
 from recdrop.study.progress import AGAIN, Progress
@@ -183,7 +183,7 @@ def _train_table(
         device,
     )
     state = {"names": sorted(names), "epoch": 0, "begun": None, "seconds": 0.0, "frozen": []}
-    state["curves"] = {name: [] for name in names}
+    state |= {"curves": {name: [] for name in names}, "items": {}}
     if found := _load(checkpoint):
         state |= found
         table.load_state_dict(state.pop("table"))
@@ -211,6 +211,7 @@ def _train_table(
         while set(table.names) - set(state["frozen"]):
             measured = task.train_epoch(table.train(), state["epoch"], tick, state["begun"])
             measured |= task.evaluate(table.train(False))
+            tested = measured.pop("items", None)  # (R, items, sums)
             state["epoch"], state["begun"] = state["epoch"] + 1, None
             state["seconds"] += time.perf_counter() - saved
             staying = []
@@ -225,6 +226,8 @@ def _train_table(
                     {"epoch": state["epoch"], "lr": round(lr, 6)}
                     | (dict.fromkeys(found) if diverged else found)
                 )
+                if tested is not None and not diverged and curve[-1] is _shown(task, curve):
+                    state["items"][name] = tested[i].float().cpu()
                 if diverged:
                     # It stays in its place: the others' last bits may depend on their number.
                     bar.say(f"{name} diverged in epoch {state['epoch']} and was frozen")
@@ -239,6 +242,9 @@ def _train_table(
                     continue
                 if task.keeps_weights:
                     results.save_weights(folder, by_name[name], table.weights(i))
+                # A task may have none, and so may a checkpoint of a version that kept none.
+                if name in state["items"]:
+                    items.save(folder, by_name[name], state["items"].pop(name).numpy())
                 manifests[name] = results.write(
                     folder,
                     by_name[name],
@@ -270,6 +276,11 @@ def _final(task, curve: list[dict]) -> dict:
     """The last epoch's figures and those of the epoch that was best in validation."""
     measured = [e for e in curve if e["loss"] is not None]
     last = measured[-1] if measured else None
-    if task.validated_by is None or last is None:
-        return {"last": last, "best": None}
-    return {"last": last, "best": task.best(measured, key=lambda e: e[task.validated_by])}
+    return {"last": last, "best": _shown(task, measured) if task.validated_by and last else None}
+
+
+def _shown(task, curve: list[dict]) -> dict:
+    """The epoch whose test figure counts: the best in validation, or the last where none is."""
+    if task.validated_by is None:
+        return curve[-1]
+    return task.best(curve, key=lambda e: e[task.validated_by])

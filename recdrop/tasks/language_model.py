@@ -162,19 +162,26 @@ class LanguageModelling:
         return {"loss": loss, "train": self.measure(loss)}
 
     def evaluate(self, table) -> dict[str, Tensor]:
-        """(R,) the metric over all tokens of valid and of test."""
-        return {split: self.measure(self.cross_entropy(table, getattr(self.corpus, split)))
-                for split in ("valid", "test")}  # fmt: skip
+        """(R,) the metric over all tokens of valid and of test; (R, windows, 2) ``items`` of test:
+        the cross-entropy in nats of a stream's window, and its tokens."""
+        windows = {s: self.windows(table, getattr(self.corpus, s)) for s in ("valid", "test")}
+        found = {split: self.measure(_mean(items)) for split, items in windows.items()}
+        return found | {"items": windows["test"]}
 
-    @torch.no_grad()
     def cross_entropy(self, table, tokens: Tensor) -> Tensor:
         """(R,) nats per token, each token of the split counted once, the state carried through."""
-        state, total = self._first_state(table), 0.0
+        return _mean(self.windows(table, tokens))
+
+    @torch.no_grad()
+    def windows(self, table, tokens: Tensor) -> Tensor:
+        """(R, windows, 2) float64: of each stream's windows the sum of nats, and of tokens."""
+        state, found = self._first_state(table), []
         for x, y in self._windows(tokens.to(table.device), whole=True):
             counted = y >= 0
             losses, state = table(x, state, y.clamp(min=0), in_dims=(None, 0, None))
-            total = total + (losses.double() * counted).sum((1, 2))
-        return total / len(tokens)
+            nats = (losses.double() * counted).sum(1)  # (R, B)
+            found.append(torch.stack([nats, counted.sum(0).expand_as(nats)], -1))
+        return torch.cat(found, 1)
 
     def _first_state(self, table) -> tuple[Tensor, ...]:
         s = self.settings
@@ -195,3 +202,8 @@ class LanguageModelling:
         size = len(tokens) // batch
         streams = [v[: size * batch].view(batch, size).T for v in (before, tokens)]  # (size, B)
         yield from zip(*(v.split(steps) for v in streams), strict=True)
+
+
+def _mean(windows: Tensor) -> Tensor:
+    nats, tokens = windows.sum(1).unbind(-1)
+    return nats / tokens

@@ -80,6 +80,18 @@ def f1(true: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> float:
     return float(f1_score([list(t) for t in true], [list(t) for t in found], zero_division=0))
 
 
+def entities(true: Sequence[str], found: Sequence[str]) -> tuple[int, int, int]:
+    """Of a sentence's entities: how many are found rightly, are found, and are there.
+
+    >>> entities(["B-PER", "I-PER", "O", "B-LOC"], ["B-PER", "O", "O", "B-LOC"])
+    (1, 2, 2)
+    """
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    there, claimed = set(get_entities(list(true))), set(get_entities(list(found)))
+    return len(there & claimed), len(claimed), len(there)
+
+
 class Tagger(nn.Module):
     """Convolution over five words, recurrent layer, softmax for each word.
 
@@ -219,12 +231,15 @@ class NamedEntities:
         return {"loss": at["loss"] / at["count"], "train": at["right"] / at["count"]}
 
     def evaluate(self, table) -> dict[str, Tensor]:
-        """(R,) F1 of entities over the whole sentences of valid and of test."""
+        """(R,) F1 of entities over the whole sentences of valid and of test; (R, sentences, 3)
+        ``items`` of test: entities found rightly, found, and there."""
         found = {}
         for split in ("valid", "test"):
             true = [s.tags for s in getattr(self.corpus, split)]
-            found[split] = torch.tensor([f1(true, tags) for tags in self.tags(table, split)])
-        return found
+            tagged = self.tags(table, split)
+            found[split] = torch.tensor([f1(true, tags) for tags in tagged])
+        counts = [[entities(*pair) for pair in zip(true, tags, strict=True)] for tags in tagged]
+        return found | {"items": torch.tensor(counts)}
 
     @torch.no_grad()
     def tags(self, table, split: str) -> list[list[list[str]]]:
