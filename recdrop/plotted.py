@@ -27,7 +27,7 @@ def as_csv(figure: Figure) -> str:
     One line for each point: the panel it is in, the series it belongs to, its place, and where one
     is drawn its interval; of a heat map one line for each of its rows. Columns bear the names of
     the axes where all panels have the same, and else x and y. A place on an axis of names is told
-    by its name.
+    by its name, and a row or column of a heat map by the label that it has.
 
     Raises:
         ValueError: heat maps and points are in one figure; these need two tables.
@@ -48,7 +48,8 @@ def as_csv(figure: Figure) -> str:
         raise ValueError("a figure of heat maps and of points at once has no one table")
     x, y = (_name(panels, which) for which in "xy")
     if maps:
-        header = ["panel", y, *(f"{x} {place}" for place in range(max(map(len, maps)) - 2))]
+        columns = _labels(panels[0].xaxis, max(map(len, maps)) - 2)
+        header = ["panel", y, *(f"{x} {label}" for label in columns)]
     else:
         header = ["panel", "series", x, y, "low", "high"]
         if all(row[4:] == [None, None] for row in points):
@@ -64,8 +65,17 @@ def as_csv(figure: Figure) -> str:
 
 def _maps(ax: Axes) -> Iterator[list]:
     for image in ax.images:
-        for place, values in enumerate(np.asarray(image.get_array())):
-            yield [_panel(ax), place, *values]
+        rows = np.asarray(image.get_array())
+        for label, values in zip(_labels(ax.yaxis, len(rows)), rows, strict=True):
+            yield [_panel(ax), label, *values]
+
+
+def _labels(axis: Axis, count: int) -> list:
+    """Those of a heat map's rows or columns, or their places where not each has one."""
+    locator, formatter = axis.get_major_locator(), axis.get_major_formatter()
+    places = list(range(count))
+    given = isinstance(locator, FixedLocator) and isinstance(formatter, FuncFormatter)
+    return list(map(formatter, places)) if given and list(locator.locs) == places else places
 
 
 def _points(ax: Axes) -> Iterator[list]:

@@ -93,6 +93,15 @@ def test_a_heat_map_is_a_line_for_each_row():
     )
 
 
+def test_a_heat_map_tells_its_labels_where_each_row_has_one():
+    figure, ax = panel()
+    ax.set(xlabel="rate", ylabel="symbols", title="cells")
+    ax.imshow([[1, 2], [3, 4]])
+    ax.set_xticks([0, 1], ["0.1", "0.25"])
+    ax.set_yticks([1], ["30"])
+    assert plotted.as_csv(figure) == "panel,symbols,rate 0.1,rate 0.25\ncells,0,1,2\ncells,1,3,4\n"
+
+
 def test_names_stand_for_places_and_numbers_for_themselves():
     figure, ax = panel()
     ax.set_xticks([0, 1], ["own:\non the update", "Gal"])
