@@ -48,7 +48,9 @@ def as_csv(figure: Figure) -> str:
         raise ValueError("a figure of heat maps and of points at once has no one table")
     x, y = (_name(panels, which) for which in "xy")
     if maps:
-        columns = _labels(panels[0].xaxis, max(map(len, maps)) - 2)
+        count = max(map(len, maps)) - 2
+        labels = [_labels(ax.xaxis, count) for ax in panels if ax.images]
+        columns = labels[0] if all(found == labels[0] for found in labels) else range(count)
         header = ["panel", y, *(f"{x} {label}" for label in columns)]
     else:
         header = ["panel", "series", x, y, "low", "high"]
@@ -75,7 +77,9 @@ def _labels(axis: Axis, count: int) -> list:
     locator, formatter = axis.get_major_locator(), axis.get_major_formatter()
     places = list(range(count))
     given = isinstance(locator, FixedLocator) and isinstance(formatter, FuncFormatter)
-    return list(map(formatter, places)) if given and list(locator.locs) == places else places
+    if not given or list(locator.locs) != places:
+        return places
+    return [formatter(place).replace("\n", " ") for place in places]
 
 
 def _points(ax: Axes) -> Iterator[list]:

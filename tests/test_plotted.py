@@ -102,6 +102,14 @@ def test_a_heat_map_tells_its_labels_where_each_row_has_one():
     assert plotted.as_csv(figure) == "panel,symbols,rate 0.1,rate 0.25\ncells,0,1,2\ncells,1,3,4\n"
 
 
+def test_labels_that_panels_do_not_share_are_not_told():
+    figure, axes = panels(1, 2)
+    for ax, rates in zip(axes[0], (["0.1", "0.2"], ["0.3", "0.4"]), strict=True):
+        ax.imshow([[1, 2]])
+        ax.set_xticks([0, 1], rates)
+    assert plotted.as_csv(figure).startswith("panel,y,x 0,x 1\n")
+
+
 def test_names_stand_for_places_and_numbers_for_themselves():
     figure, ax = panel()
     ax.set_xticks([0, 1], ["own:\non the update", "Gal"])

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from math import isclose
 from statistics import mean
 
 import numpy as np
@@ -181,9 +182,10 @@ def _difference(comparison: Comparison, left: dict, right: dict, table: int) -> 
         for other, b in right.items()
         if all(key[i] == other[i] for i in free)
     ]
-    two = [side[seeds[0]] for side in (best_left, best_right)] if len(seeds) == 1 else []
-    resampled = _resampled(two, table)
-    spread = resampled and _middle(sign * (resampled[1] - resampled[0]))
+    # Of Temporal Order is known how many answers were right, but not which: they have no pairs.
+    paired = len(seeds) == 1 and table != 1
+    drawn = _resampled([best_left[seeds[0]], best_right[seeds[0]]], table) if paired else None
+    spread = None if drawn is None else _spread(sign * (drawn[1] - drawn[0]))
     return Finding(tuple(gains), sum(pairs), len(pairs), over_items=spread)
 
 
@@ -196,18 +198,31 @@ def _level(level: Level, side: dict, table: int) -> Finding:
 
     worst = min(side.values(), key=lambda seeds: mean(far(seeds)))
     held = sum(mean(far(seeds)) > 0 for seeds in side.values())
-    alone = list(worst.values()) if len(worst) == 1 and level.figure == "test" else []
-    resampled = _resampled(alone, table)
-    spread = resampled and _middle(sign * (resampled[0] - level.value))
+    known = len(worst) == 1 and level.figure == "test"
+    drawn = _resampled(list(worst.values()), table) if known else None
+    spread = None if drawn is None else _spread(sign * (drawn[0] - level.value))
     return Finding(tuple(far(worst)), held, len(side), over_items=spread)
 
 
 def _resampled(networks: list[dict], table: int) -> list[np.ndarray] | None:
-    """The test figures of networks over items drawn with replacement, the same for all of them."""
-    kept = [n.get("items") for n in networks]
-    if not kept or not all(kept):
-        return None
-    return [items.resampled(paper.TASKS[table], of()) for of in kept]
+    """The test figures of networks over items drawn with replacement, the same for all of them.
+
+    None where a network's are not known, or are another's: a manifest may have been copied
+    without them to where older ones lay.
+    """
+    task, found = paper.TASKS[table], []
+    for n in networks:
+        kept = n["items"]() if n.get("items") else None
+        if kept is None or not isclose(items.figure(task, kept), n["test"], abs_tol=1e-3,
+                                       rel_tol=1e-4):  # fmt: skip
+            return None
+        found.append(items.resampled(task, kept))
+    return found
+
+
+def _spread(values: np.ndarray) -> tuple[float, float] | None:
+    """None where all are equal, as when every answer is right: that would be no interval."""
+    return _middle(values) if np.ptp(values) else None
 
 
 def _chosen_by(network: dict) -> float:

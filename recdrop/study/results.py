@@ -24,13 +24,16 @@ MANIFEST, WEIGHTS, ITEMS = ".json", ".npz", ".items.npz"
 
 def set_aside(folder: Path, conditions: list[Condition]) -> None:
     """Move results that are about to be made anew to the folder ``replaced``: nothing is lost."""
+    aside = folder / "replaced"
     for condition in conditions:
-        for suffix in (MANIFEST, WEIGHTS, ITEMS):
+        # The first is what no interrupted run made. Its manifest goes last: whoever dies before
+        # that has not begun.
+        first = not (aside / f"{condition.name}{MANIFEST}").exists()
+        for suffix in (ITEMS, WEIGHTS, MANIFEST):
             path = folder / f"{condition.name}{suffix}"
-            aside = folder / "replaced" / path.name
-            if path.exists() and not aside.exists():  # the first is what no interrupted run made
-                aside.parent.mkdir(exist_ok=True)
-                os.replace(path, aside)
+            if first and path.exists():
+                aside.mkdir(exist_ok=True)
+                os.replace(path, aside / path.name)
             path.unlink(missing_ok=True)
 
 

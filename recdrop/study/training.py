@@ -243,6 +243,7 @@ def _train_table(
                 if task.keeps_weights:
                     results.save_weights(folder, by_name[name], table.weights(i))
                 # A task may have none, and so may a checkpoint of a version that kept none.
+                (folder / f"{name}{results.ITEMS}").unlink(missing_ok=True)
                 if name in state["items"]:
                     items.save(folder, by_name[name], state["items"].pop(name).numpy())
                 manifests[name] = results.write(
