@@ -75,6 +75,8 @@ def start(arguments: list[str], token: str, temporary: Path) -> subprocess.Popen
     return subprocess.Popen(
         arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
+        # Background jobs of a shell may have interrupts ignored, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

@@ -167,7 +167,7 @@ def test_a_kernel_whose_parent_dies_ends_by_itself():
 
 
 def test_sockets_of_the_dead_are_cleared(tmp_path, monkeypatch):
-    monkeypatch.setattr(kernel.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(kernel, "_place", lambda: str(tmp_path))
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (tmp_path / f"recdrop-{dead.pid}-x").mkdir()
