@@ -76,7 +76,4 @@ def _(seeds, levels, site, steps, rows, units, layer):
     return seeds.new_empty(len(seeds), steps, rows, units, dtype=torch.bool)
 
 
-@_kept.register_vmap
-def _(info, in_dims, *args):
-    (keep,), (dim,) = vmap_rule(lambda *folded: (_kept(*folded),))(info, in_dims, *args)
-    return keep, dim
+_kept.register_vmap(vmap_rule(_kept))

@@ -127,10 +127,7 @@ def _(seeds, calls):
     return torch.empty_like(seeds)
 
 
-@_derived.register_vmap
-def _(info, in_dims, *args):
-    (seeds,), (dim,) = vmap_rule(lambda *folded: (_derived(*folded),))(info, in_dims, *args)
-    return seeds, dim
+_derived.register_vmap(vmap_rule(_derived))
 
 
 _surrounding: list[_Seeding] = []  # a plain list, which torch.compile can follow

@@ -74,12 +74,16 @@ def _maps(ax: Axes) -> Iterator[list]:
 
 def _labels(axis: Axis, count: int) -> list:
     """Those of a heat map's rows or columns, or their places where not each has one."""
+    places, labels = _given(axis)
+    return labels if places == list(range(count)) else list(range(count))
+
+
+def _given(axis: Axis) -> tuple[list[float], list[str]]:
+    """An axis' own labels and where they stand; none where its labels were not given."""
     locator, formatter = axis.get_major_locator(), axis.get_major_formatter()
-    places = list(range(count))
-    given = isinstance(locator, FixedLocator) and isinstance(formatter, FuncFormatter)
-    if not given or list(locator.locs) != places:
-        return places
-    return [formatter(place).replace("\n", " ") for place in places]
+    if not (isinstance(locator, FixedLocator) and isinstance(formatter, FuncFormatter)):
+        return [], []
+    return list(locator.locs), [formatter(place).replace("\n", " ") for place in locator.locs]
 
 
 def _points(ax: Axes) -> Iterator[list]:
@@ -134,12 +138,9 @@ def _interval(container: ErrorbarContainer) -> tuple[list[float], list[float]]:
 
 def _place(axis: Axis, value):
     """A value, or the name that stands nearest to it on an axis of names."""
-    locator, formatter = axis.get_major_locator(), axis.get_major_formatter()
-    if not (isinstance(locator, FixedLocator) and isinstance(formatter, FuncFormatter)):
-        return value  # its labels were not given
-    labels = [formatter(place).replace("\n", " ") for place in locator.locs]
+    places, labels = _given(axis)
     numbers = all(label.replace(".", "", 1).isdigit() for label in labels)
-    return value if numbers else labels[int(np.abs(np.subtract(locator.locs, value)).argmin())]
+    return value if numbers else labels[int(np.abs(np.subtract(places, value)).argmin())]
 
 
 def _panel(ax: Axes) -> str:

@@ -20,7 +20,12 @@ def vmap_rule(operator: Callable) -> Callable:
             v = v.unsqueeze(0).expand(V, *v.shape) if dim is None else v.movedim(dim, 0)
             return v.flatten(0, 1)
 
+        def unfold(v):
+            return v.unflatten(0, (V, v.shape[0] // V))
+
         results = operator(*(fold(v, dim) for v, dim in zip(args, in_dims, strict=True)))
-        return tuple(v.unflatten(0, (V, v.shape[0] // V)) for v in results), (0,) * len(results)
+        if isinstance(results, Tensor):
+            return unfold(results), 0
+        return tuple(map(unfold, results)), (0,) * len(results)
 
     return rule

@@ -85,9 +85,12 @@ def test_several_seeds_are_drawn_from_in_their_place(tmp_path):
 
 
 def test_draws_are_paired():
-    """A network against itself: all that differs would be the draws."""
-    kept = np.random.default_rng(1).random((50, 2))
-    assert (items.resampled("word_lm", kept) == items.resampled("word_lm", kept)).all()
+    """A network that loses one bit more at each token lies one bit behind in every draw."""
+    nats = np.random.default_rng(1).random(50)
+    first, second = (np.stack([nats + more, np.ones(50)], 1) for more in (0, np.log(2)))
+    behind = items.resampled("char_lm", second) - items.resampled("char_lm", first)
+    assert behind == pytest.approx(1, abs=1e-5)
+    assert np.ptp(items.resampled("char_lm", first)) > 0.1
 
 
 @given(count=st.integers(2, 40), number=st.sampled_from(list(paper.TASKS)))

@@ -233,13 +233,11 @@ class NamedEntities:
     def evaluate(self, table) -> dict[str, Tensor]:
         """(R,) F1 of entities over the whole sentences of valid and of test; (R, sentences, 3)
         ``items`` of test: entities found rightly, found, and there."""
-        found = {}
-        for split in ("valid", "test"):
-            true = [s.tags for s in getattr(self.corpus, split)]
-            tagged = self.tags(table, split)
-            found[split] = torch.tensor([f1(true, tags) for tags in tagged])
-        counts = [[entities(*pair) for pair in zip(true, tags, strict=True)] for tags in tagged]
-        return found | {"items": torch.tensor(counts)}
+        true = {k: [s.tags for s in getattr(self.corpus, k)] for k in ("valid", "test")}
+        tagged = {k: self.tags(table, k) for k in true}
+        figures = {k: torch.tensor([f1(true[k], tags) for tags in tagged[k]]) for k in true}
+        items = [list(map(entities, true["test"], tags)) for tags in tagged["test"]]
+        return figures | {"items": torch.tensor(items)}
 
     @torch.no_grad()
     def tags(self, table, split: str) -> list[list[list[str]]]:
