@@ -2,12 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.library import custom_op
 
-from recdrop import masks
+from recdrop import draws, masks
 from recdrop.dropout import LEVELS, threshold
-from recdrop.kernels import cpu
-from recdrop.replicate import vmap_rule
 
 
 class Dropout(nn.Module):
@@ -56,24 +53,5 @@ def forward_dropout(x: Tensor, level: Tensor, seed: Tensor, site: str, layer: in
     """x (..., units), masked and scaled; ``level`` = ``round(65536 p)``, ``seed``: () int64."""
     units = x.shape[-1]
     rows = x.numel() // max(units, 1)
-    # Drawn by operations of torch, masks cost a character model an eighth of its time on a CPU.
-    draw = _kept if x.device.type == "cpu" else masks.kept
-    keep = draw(seed.view(1), level.view(1), site, 1, rows, units, layer).view(x.shape)
+    keep = draws.kept(seed.view(1), level.view(1), site, 1, rows, units, layer).view(x.shape)
     return x * keep * (LEVELS / (LEVELS - level).double()).to(x.dtype)
-
-
-@custom_op("recdrop::kept", mutates_args=())
-def _kept(
-    seeds: Tensor, levels: Tensor, site: str, steps: int, rows: int, units: int, layer: int
-) -> Tensor:
-    if cpu.library() is None:
-        return masks.kept(seeds, levels, site, steps, rows, units, layer)
-    return cpu.kept(seeds, levels, layer << 8 | masks.SITE_CODES[site], steps, rows, units)
-
-
-@_kept.register_fake
-def _(seeds, levels, site, steps, rows, units, layer):
-    return seeds.new_empty(len(seeds), steps, rows, units, dtype=torch.bool)
-
-
-_kept.register_vmap(vmap_rule(_kept))

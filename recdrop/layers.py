@@ -88,6 +88,10 @@ class _Recurrent:
         Raises ValueError or RuntimeError for an input or state of the wrong rank, size or dtype.
         """
         if self._is_plain():
+            if self.weight_ih_l0.is_cuda and torch.is_grad_enabled() and not self.training:
+                # cuDNN has no backward pass in evaluation; torch's own kernels have.
+                with torch.backends.cudnn.flags(enabled=False):
+                    return super().forward(input, hx)
             return super().forward(input, hx)
         output, states = self._run(input, hx)
         final = [torch.stack([v[-1] for v in kind]) for kind in zip(*states, strict=True)]

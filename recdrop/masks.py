@@ -101,20 +101,27 @@ class _Seeding:
 
     def next(self) -> Tensor:
         """A fresh seed for each module called: Philox of (number of the call) under the seed."""
-        seed = _derived(self.seed.view(1), self.calls.view(1)).view(())
+        seed = derived_seeds(self.seed.view(1), self.calls.view(1)).view(())
         self.calls = self.calls + 1  # a tensor, as a graph is fixed to numbers
         return seed
 
 
-# Philox takes hundreds of small steps, and each is slower in torch than in Python's own arithmetic,
-# under torch.vmap most of all.
-@custom_op("recdrop::derived_seed", mutates_args=())
-def _derived(seeds: Tensor, calls: Tensor) -> Tensor:
-    """(R,), (R,) -> (R,)"""
+@custom_op("recdrop::derived_seeds", mutates_args=())
+def derived_seeds(seeds: Tensor, calls: Tensor) -> Tensor:
+    """(R,), (R,) -> (R,) int64: Philox of the calls' numbers, under the seeds.
+
+    Its hundreds of small steps are slower in torch than in Python's own arithmetic, under
+    torch.vmap most of all; a GPU has a kernel, in :mod:`recdrop.draws`.
+    """
     if seeds.device.type != "cpu":
-        return _derive(seeds, calls, torch.zeros_like(calls))
+        return derive(seeds, calls)
     derived = [_derive(*pair, 0) for pair in zip(seeds.tolist(), calls.tolist(), strict=True)]
     return torch.tensor([(seed + 2**63) % 2**64 - 2**63 for seed in derived], dtype=torch.int64)
+
+
+def derive(seeds: Tensor, calls: Tensor) -> Tensor:
+    """:func:`derived_seeds` by operations of torch."""
+    return _derive(seeds, calls, torch.zeros_like(calls))
 
 
 def _derive(seed, call, zero):
@@ -122,12 +129,12 @@ def _derive(seed, call, zero):
     return high << 32 | low
 
 
-@_derived.register_fake
+@derived_seeds.register_fake
 def _(seeds, calls):
     return torch.empty_like(seeds)
 
 
-_derived.register_vmap(vmap_rule(_derived))
+derived_seeds.register_vmap(vmap_rule(derived_seeds))
 
 
 _surrounding: list[_Seeding] = []  # a plain list, which torch.compile can follow

@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import recdrop
 from recdrop import masks
+from recdrop.kernels import graphs
 from recdrop.study import grids
 from recdrop.study.replicas import Replicas
 from recdrop.study.training import train
@@ -196,6 +197,19 @@ def test_cuda_trains_without_waiting(table: int):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert len(done) > 2
+
+
+@needs_cuda
+@pytest.mark.parametrize("table", [1, 2, 3, 4])
+def test_cuda_recorded_updates_equal_launched_ones(tmp_path, monkeypatch, table: int):
+    axes = {"rates": "0,0.5", "samplings": "step"} | ({} if table == 1 else {"forward": "no,yes"})
+    work, found = grids.works(table, "smoke", axes)[0], []
+    for n, warm_up in enumerate((2, 10**9)):
+        monkeypatch.setattr(graphs, "WARM_UP", warm_up)
+        found.append(train(*work, tmp_path / str(n), progress=False, device="cuda"))
+    for recorded, launched in zip(*found, strict=True):
+        for a, b in zip(recorded["curve"], launched["curve"], strict=True):
+            assert a == pytest.approx(b, rel=1e-3), recorded["name"]
 
 
 # meta

@@ -1,6 +1,8 @@
 """A table of networks: no network touches another, and each is trained as torch would train it."""
 
 import io
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 
 import recdrop
 from recdrop import RecurrentDropout
+from recdrop.kernels import graphs
 from recdrop.study.conditions import Condition, grid
 from recdrop.study.replicas import Replicas
 from recdrop.tasks.temporal_order import TemporalOrder
@@ -291,6 +294,69 @@ def test_a_frozen_network_never_comes_back():
     train(replicas, 3)
     assert replicas.alive.tolist() == [True, False]
     assert same(replicas.weights(1), frozen)
+
+
+# recorded updates, with a recording that calls what it has recorded
+
+
+def learn(replicas: Replicas, updates: int = 5, first: int = 0) -> list[Tensor]:
+    def function(x: Tensor) -> tuple[Tensor, ...]:
+        losses = (replicas(x, in_dims=None) - 1).square().mean((1, 2, 3))
+        return losses, losses.detach()
+
+    replicas.train()
+    return [replicas.learn(function, batch(n))[0] for n in range(first, first + updates)]
+
+
+@pytest.fixture
+def recorded(monkeypatch) -> list[Callable]:
+    """What has been recorded; recording it does not run it."""
+    found = []
+
+    def capture(work: Callable, pool: object) -> SimpleNamespace:
+        found.append(work)
+        return SimpleNamespace(replay=work, pool=lambda: None)
+
+    monkeypatch.setattr(graphs, "capture", capture)
+    return found
+
+
+def recording(*args, **options) -> Replicas:
+    replicas = table(*args, **options)
+    replicas.records = True
+    return replicas
+
+
+@every_optimiser
+def test_recorded_updates_are_the_updates(optimiser, recorded):
+    launched, replayed = table(*DROPS, optimiser=optimiser), recording(*DROPS, optimiser=optimiser)
+    for a, b in zip(learn(launched), learn(replayed), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    assert len(recorded) == 1
+    assert launched.updates == replayed.updates == 5
+    assert all(same(launched.weights(i), replayed.weights(i), False) for i in range(len(DROPS)))
+
+
+def test_a_recorded_update_draws_masks_of_its_own(recorded):
+    replicas = recording("gal", "own", lr=0.0)
+
+    def function() -> tuple[Tensor, ...]:
+        losses = replicas(batch(), in_dims=None).square().mean((1, 2, 3))
+        return losses, losses.detach()
+
+    losses = torch.stack([replicas.train().learn(function)[0] for _ in range(6)])
+    assert len(recorded) == 1
+    assert all(len(column.unique()) == 6 for column in losses.T)
+
+
+def test_networks_that_leave_take_their_recording_along(recorded):
+    launched, replayed = table(*DROPS), recording(*DROPS)
+    for replicas in (launched, replayed):
+        learn(replicas)
+        replicas.keep([0, 2, 3])
+        learn(replicas, first=5)
+    assert len(recorded) == 2
+    assert all(same(launched.weights(i), replayed.weights(i), False) for i in range(3))
 
 
 # leaving, saving, taking up

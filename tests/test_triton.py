@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import reference
@@ -113,6 +114,13 @@ def test_masks_bit_for_bit(kernels, site: str):
     word = 1 << 8 | 1 << 4 | masks.SITE_CODES[site]
     found = triton.kept(seeds.to(DEVICE), levels.to(DEVICE), word, 4, 5, 21)
     assert torch.equal(found.cpu(), wanted)
+
+
+@needs_triton
+def test_seeds_bit_for_bit(kernels):
+    seeds, calls = torch.tensor([0, -1, 2**62 + 12345, 7]), torch.tensor([0, 1, 2, 2**32 - 1])
+    found = triton.derived_seeds(seeds.to(DEVICE), calls.to(DEVICE))
+    assert torch.equal(found.cpu(), masks.derived_seeds(seeds, calls))
 
 
 @needs_triton
@@ -268,7 +276,7 @@ class Recorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.recorded = self.launched = 0
-        monkeypatch.setattr(graphs, "_capture", self.capture)
+        monkeypatch.setattr(graphs, "capture", self.capture)
         monkeypatch.setattr(graphs, "_on_cuda", lambda v: True)
         monkeypatch.setattr(graphs, "_recording", lambda: False)
         monkeypatch.setattr(graphs, "_stream", lambda v: (0, 0))
@@ -277,7 +285,7 @@ class Recorder:
 
     def capture(self, work):
         self.recorded += 1
-        return work
+        return SimpleNamespace(replay=work)
 
     def launch(self, tensors) -> None:
         source, optional, target = tensors
@@ -330,8 +338,8 @@ from triton.compiler import ASTSource
 from recdrop.kernels import triton_lstm, triton_output
 
 INTEGERS = {"thresholds": "*i64", "seeds": "*i64", "lengths": "*i64", "target": "*i64",
-            "per_step": "*u8", "out": "*i8"}
-OPERANDS = "read", "w_hh", "d_gates", "d"
+            "derived": "*i64", "calls": "*i64", "per_step": "*u8", "out": "*i8"}
+OPERANDS = "read", "w_t", "w_hh", "d_gates", "d"
 NUMBERS = "gates h c h0 c0 bias scale dh dc grad_h grad_c losses logits".split()
 
 def compile(kernel, arch, low, **flags):
@@ -358,6 +366,7 @@ for arch, low, split, relu in ((90, True, False, False), (80, False, True, True)
     compile(triton_lstm.backward, arch, low, GRAD_H=True, GRAD_C=split, **size)
     compile(triton_lstm.read_states, arch, low, ROWS=16, UNITS=32)
     compile(triton_lstm.kept, arch, low, ROWS=16, UNITS=32)
+    compile(triton_lstm.derived_seeds, arch, low)
     compile(triton_output.cross_entropy, arch, low, BIAS=True, AHEAD=True, BLOCK=2048)
 print("compiled")
 """

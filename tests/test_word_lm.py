@@ -195,8 +195,10 @@ class Table:
         new = torch.full_like(h, len(self.states)).requires_grad_()
         return self.losses[-1], (new, -new)
 
-    def update(self, losses: Tensor) -> None:
+    def learn(self, function, *args):
+        losses, *results = function(*args)
         self.updates.append(losses)
+        return results
 
 
 def test_training_carries_the_state_from_window_to_window_without_its_past():

@@ -236,10 +236,10 @@ def _update(name: str, networks: int, options: Options) -> Callable[[], None]:
     ]
     dims = tuple(0 if isinstance(v, tuple) else None for v in batch)
 
-    def update() -> None:
-        table.update(benchmark.loss(steps.first(table(*batch, in_dims=dims))))
+    def loss() -> tuple[Tensor]:
+        return (benchmark.loss(steps.first(table(*batch, in_dims=dims))),)
 
-    return update
+    return lambda: table.learn(loss)
 
 
 def _row(call: Callable[[], object], precision: str, options: Options) -> dict:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 WARM_UP = 2
 """Calls of the same shapes that are launched one by one before they are worth a graph."""
-MOST = 16
+MOST = 8
 """Graphs kept; each holds copies of its tensors. The one least recently used goes first."""
-LARGE = 1 << 28
+LARGE = 1 << 30
 """Bytes from which copying a call's tensors would take longer than launching its kernels."""
 
 Launch = Callable[[Sequence[Tensor | None]], None]
@@ -21,7 +21,7 @@ class _Graph:
 
     def __init__(self, launch: Launch, tensors: Sequence[Tensor | None]):
         self.tensors = [None if v is None else v.clone() for v in tensors]
-        self.replay = _capture(lambda: launch(self.tensors))
+        self.replay = capture(lambda: launch(self.tensors)).replay
 
     def __call__(self, tensors: Sequence[Tensor | None], written: Sequence[int]) -> None:
         given = [i for i, v in enumerate(tensors) if v is not None]
@@ -75,10 +75,13 @@ def _stream(v: Tensor) -> tuple[int | None, int]:
     return v.device.index, torch.cuda.current_stream(v.device).cuda_stream
 
 
-def _capture(work: Callable[[], None]) -> Callable[[], None]:
-    """Record what ``work`` launches; other threads may go on launching meanwhile."""
+def capture(work: Callable[[], None], pool: tuple[int, int] | None = None) -> torch.cuda.CUDAGraph:
+    """Record what ``work`` launches; other threads may go on launching meanwhile.
+
+    Graphs of one ``pool`` share memory: of their results, only the last replayed one's last.
+    """
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, pool, capture_error_mode="thread_local"):
         work()
-    return graph.replay
+    return graph

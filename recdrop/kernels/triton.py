@@ -130,7 +130,7 @@ def forward(
     read = w_hh.new_empty(R, 2, B, H)
     read[:, :1] = _read(h, h0, drop, site, 1, w_hh.dtype)
     bias = None if b_ih is None else b_ih + b_hh
-    tensors = (gates, read, h, c, h0, c0, w_hh, bias, *drop)
+    tensors = (gates, read, h, c, h0, c0, w_hh.mT.contiguous(), bias, *drop)
     flags = {"BIAS": bias is not None, "RELU": cell.endswith("relu")}
     _run(triton_lstm.forward, tensors, (0, 2, 3), range(T), (site, T, B, H), flags)
     return h, c, gates if keep else gates[:, :0].clone()
@@ -186,6 +186,16 @@ def kept(
             out, seeds, thresholds, site_word, steps, rows, units, ROWS=16, UNITS=32
         )
     return out.bool()
+
+
+def derived_seeds(seeds: Tensor, calls: Tensor) -> Tensor:
+    """:func:`recdrop.masks.derived_seeds` by the kernel: (R,), (R,) -> (R,) int64."""
+    from recdrop.kernels import triton_lstm
+
+    out, seeds, calls = torch.empty_like(seeds), seeds.contiguous(), calls.contiguous()
+    with torch.cuda.device_of(seeds):
+        triton_lstm.derived_seeds[(len(seeds),)](out, seeds, calls)
+    return out
 
 
 def _wide(inputs: Sequence[Tensor | None], bf16: bool) -> list[Tensor | None]:

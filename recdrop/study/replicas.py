@@ -1,16 +1,20 @@
 """R networks of one architecture, trained as one program.
 
 Parameters are stacked, (R, ...); the networks' ordinary definition is mapped over them with
-torch.vmap, where one recurrent layer becomes one call of the scan with R replicas.
+torch.vmap, where one recurrent layer becomes one call of the scan with R replicas. On a GPU a
+whole update, whose hundreds of kernels take a host longer to launch than the GPU to run, is
+recorded once as a CUDA graph and replayed from then on.
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from recdrop import masks
+from recdrop.kernels import graphs
 from recdrop.seeds import seed
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -58,6 +62,7 @@ class Replicas:
         }
         self.lr = torch.full((len(names),), float(lr), device=self.device)
         self.alive = torch.ones(len(names), dtype=torch.bool, device=self.device)
+        self.records = self.device.type == "cuda"
         self.updates = 0
         self.moments = {
             f"{order} {k}": torch.zeros_like(self.parameters[k], requires_grad=False)
@@ -65,6 +70,7 @@ class Replicas:
             for order in (1, 2)
             if optimiser == "adam"
         }
+        self._forget()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -79,13 +85,20 @@ class Replicas:
         Results have R in front. As in torch.vmap, ``in_dims`` is one for all arguments or a tuple.
         """
         dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
-        streams = self._there(torch.tensor([seed(name, self.updates) for name in self.names]))
+        streams = self._there(self._streams()) if self._changing is None else self._changing[0]
 
         def one(parameters, buffers, stream, *args):
             with masks.seeding(stream):
                 return functional_call(self.network, (parameters, buffers), args)
 
         return torch.vmap(one, (0, 0, 0, *dims))(self.parameters, self.buffers, streams, *args)
+
+    def _streams(self) -> Tensor:
+        return torch.tensor([seed(name, self.updates) for name in self.names])
+
+    def _unbias(self) -> Tensor | list[float]:
+        """Of the moments at the update that is next, (2,)."""
+        return [1 - beta ** (self.updates + 1) for beta in BETAS]
 
     def _there(self, v: Tensor) -> Tensor:
         """On the device; from memory that it reads by itself, while its host goes on."""
@@ -97,6 +110,60 @@ class Replicas:
 
         A network whose loss or gradient is no longer finite is frozen as it stands.
         """
+        self._step(losses, self._unbias())
+        self.updates += 1
+
+    def learn(self, function: Callable, *args: Tensor) -> tuple[Tensor, ...]:
+        """One step on the losses (R,) that ``function(*args)`` gives first; its other results.
+
+        ``function`` calls this table and returns a flat tuple of tensors. What it computes may
+        depend on its arguments alone: on a GPU it is recorded, and not called again.
+        """
+        if self.records:
+            # In another precision it is another program.
+            kinds = [(v.shape, v.dtype) for v in args]
+            low = torch.is_autocast_enabled("cuda"), torch.get_float32_matmul_precision()
+            key = (function.__code__, *kinds, *low)
+            self._seen[key] = self._seen.get(key, 0) + 1
+            if self._seen[key] > graphs.WARM_UP:
+                if key not in self._recorded:
+                    self._recorded[key] = self._record(function, args)
+                return self._recorded[key](*args)
+        losses, *results = function(*args)
+        self.update(losses)
+        return tuple(results)
+
+    def _record(self, function: Callable, args: tuple[Tensor, ...]) -> Callable:
+        """The step as a CUDA graph, with tensors of its own for what changes between updates."""
+        own = [v.clone() for v in args]
+        self._changing = self._there(self._streams()), self._there(torch.tensor(self._unbias()))
+        (streams, unbias), results = self._changing, []
+
+        def step() -> None:
+            losses, *results[:] = function(*own)
+            self._step(losses, unbias)
+
+        try:
+            graph = graphs.capture(step, self._pool)
+        finally:
+            self._changing = None
+        self._pool = graph.pool()
+
+        def replay(*args: Tensor) -> tuple[Tensor, ...]:
+            changed = *args, self._there(self._streams()), self._there(torch.tensor(self._unbias()))
+            torch._foreach_copy_([*own, streams, unbias], list(changed))
+            graph.replay()
+            self.updates += 1
+            return tuple(v.clone() for v in results)
+
+        replay.function = function  # as long as the graph lives, so must the tensors that it reads
+        return replay
+
+    def _forget(self) -> None:
+        """Recorded steps are of these parameters, which are about to be others."""
+        self._recorded, self._seen, self._changing, self._pool = {}, {}, None, None
+
+    def _step(self, losses: Tensor, unbias: Tensor | list[float]) -> None:
         losses.sum().backward()
         with torch.no_grad():
             grads = {k: self.parameters[k].grad for k in self.trained}
@@ -104,7 +171,6 @@ class Replicas:
             norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)  # (R,)
             self.alive &= losses.isfinite() & norm.isfinite()
             scale = (self.clip / norm).clamp(max=1)
-            self.updates += 1
             # On a GPU to ask would be to wait.
             everyone = self.device.type == "cpu" and bool(self.alive.all())
             for k in self.trained:
@@ -116,19 +182,20 @@ class Replicas:
                     scale = torch.where(self.alive, scale, 0)
                 rate = torch.where(self.alive, self.lr, 0).view(over)
                 if self.optimiser == "adam":
-                    parameter.addcmul_(self._adam(k, grad.mul_(scale.view(over))), rate, value=-1)
+                    parameter.addcmul_(
+                        self._adam(k, grad.mul_(scale.view(over)), unbias), rate, value=-1
+                    )
                 else:
                     parameter.addcmul_(grad, rate * scale.view(over), value=-1)
                 parameter.grad = None
 
-    def _adam(self, name: str, grad: Tensor) -> Tensor:
+    def _adam(self, name: str, grad: Tensor, unbias: Tensor | list[float]) -> Tensor:
         """Kingma and Ba (2015), Algorithm 1, without the learning rate."""
         first, second = self.moments[f"1 {name}"], self.moments[f"2 {name}"]
         first.lerp_(grad, 1 - BETAS[0])
         second.mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
-        unbiased = [1 - beta**self.updates for beta in BETAS]
-        size = (second / unbiased[1]).sqrt_().add_(EPSILON)
-        return torch.div(first, size.mul_(unbiased[0]), out=size)
+        size = (second / unbias[1]).sqrt_().add_(EPSILON)
+        return torch.div(first, size.mul_(unbias[0]), out=size)
 
     def keep(self, which: list[int]) -> None:
         """Go on with these networks alone."""
@@ -141,6 +208,7 @@ class Replicas:
         self.buffers = {k: v[index] for k, v in self.buffers.items()}
         self.moments = {k: v[index] for k, v in self.moments.items()}
         self.lr, self.alive = self.lr[index], self.alive[index]
+        self._forget()
 
     def weights(self, i: int) -> dict[str, Tensor]:
         """The state_dict of network i, on the CPU."""
@@ -173,3 +241,4 @@ class Replicas:
         self.moments = {k: v.to(self.device) for k, v in state["moments"].items()}
         self.lr, self.alive = state["lr"].to(self.device), state["alive"].to(self.device)
         self.updates = state["updates"]
+        self._forget()

@@ -147,13 +147,18 @@ class LanguageModelling:
         """
         at = begun or {"updates": 0, "state": self._first_state(table), "total": 0.0, "count": 0}
         windows = self._windows(self.corpus.train.to(table.device), whole=False)
+
+        def window(x: Tensor, y: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+            losses, state = table(x, state, y, in_dims=(None, 0, None))  # (R, T, B)
+            total = losses.detach().sum((1, 2))
+            return losses.sum(1).mean(1), total, *(v.detach() for v in state)
+
         for x, y in islice(windows, at["updates"], None):
-            losses, state = table(x, at["state"], y, in_dims=(None, 0, None))  # (R, T, B)
-            table.update(losses.sum(1).mean(1))
+            total, *state = table.learn(window, x, y, *at["state"])
             at = {
                 "updates": at["updates"] + 1,
-                "state": tuple(v.detach() for v in state),
-                "total": at["total"] + losses.detach().sum((1, 2)),
+                "state": tuple(state),
+                "total": at["total"] + total,
                 "count": at["count"] + y.numel(),
             }
             loss = at["total"] / at["count"]

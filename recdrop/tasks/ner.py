@@ -65,19 +65,16 @@ def capitalisation(word: str) -> int:
 
 
 def f1(true: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> float:
-    """F1 of whole entities as a fraction, by seqeval, which agrees with the task's conlleval.
+    """F1 of whole entities as a fraction, as seqeval and the task's conlleval have it.
 
     Raises:
         ImportError: seqeval is not installed.
+        ValueError: there are not as many sentences here as there.
 
     >>> f1([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "O", "O", "B-LOC"]])
     0.5
     """
-    try:
-        from seqeval.metrics import f1_score
-    except ImportError:
-        raise ImportError("F1 takes seqeval: pip install 'recdrop[study]'") from None
-    return float(f1_score([list(t) for t in true], [list(t) for t in found], zero_division=0))
+    return _f1([entities(*pair) for pair in zip(true, found, strict=True)])
 
 
 def entities(true: Sequence[str], found: Sequence[str]) -> tuple[int, int, int]:
@@ -86,10 +83,19 @@ def entities(true: Sequence[str], found: Sequence[str]) -> tuple[int, int, int]:
     >>> entities(["B-PER", "I-PER", "O", "B-LOC"], ["B-PER", "O", "O", "B-LOC"])
     (1, 2, 2)
     """
-    from seqeval.metrics.sequence_labeling import get_entities
-
+    try:
+        from seqeval.metrics.sequence_labeling import get_entities
+    except ImportError:
+        raise ImportError("F1 takes seqeval: pip install 'recdrop[study]'") from None
     there, claimed = set(get_entities(list(true))), set(get_entities(list(found)))
     return len(there & claimed), len(claimed), len(there)
+
+
+def _f1(counts: list[tuple[int, int, int]]) -> float:
+    """Of the sentences' entities; seqeval's own takes ten times as long to count them."""
+    right, claimed, there = map(sum, zip(*counts, strict=True))
+    precision, recall = right / max(1, claimed), right / max(1, there)
+    return 2 * precision * recall / (precision + recall) if right else 0.0
 
 
 class Tagger(nn.Module):
@@ -213,18 +219,24 @@ class NamedEntities:
         batches = list(zip(*(drawn[s] for s in table.seeds), strict=True))
         stacked = [[torch.stack(v).to(table.device) for v in zip(*b, strict=True)] for b in batches]
         features = self._loaded()[2].to(table.device)
-        for x, y in islice(stacked, at["updates"], None):  # (R, T, B)
+
+        def batch(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:  # (R, T, B)
             logits = table(features[x])  # (R, T, B, tags)
             losses = F.cross_entropy(
                 logits.flatten(0, -2), y.flatten(), ignore_index=OUTSIDE, reduction="none"
             ).view(y.shape)
-            table.update(losses.sum(1).mean(1))
             counted = y != OUTSIDE
+            right = (logits.argmax(-1) == y) & counted
+            sums = (v.detach().sum((1, 2)) for v in (losses, right, counted))
+            return losses.sum(1).mean(1), *sums
+
+        for x, y in islice(stacked, at["updates"], None):
+            loss, right, count = table.learn(batch, x, y)
             at = {
                 "updates": at["updates"] + 1,
-                "loss": at["loss"] + losses.detach().sum((1, 2)),
-                "right": at["right"] + ((logits.argmax(-1) == y) & counted).sum((1, 2)),
-                "count": at["count"] + counted.sum((1, 2)),
+                "loss": at["loss"] + loss,
+                "right": at["right"] + right,
+                "count": at["count"] + count,
             }
             loss, right = at["loss"] / at["count"], at["right"] / at["count"]
             tick(at, loss=loss.nanmean(), accuracy=right.mean())
@@ -233,11 +245,12 @@ class NamedEntities:
     def evaluate(self, table) -> dict[str, Tensor]:
         """(R,) F1 of entities over the whole sentences of valid and of test; (R, sentences, 3)
         ``items`` of test: entities found rightly, found, and there."""
-        true = {k: [s.tags for s in getattr(self.corpus, k)] for k in ("valid", "test")}
-        tagged = {k: self.tags(table, k) for k in true}
-        figures = {k: torch.tensor([f1(true[k], tags) for tags in tagged[k]]) for k in true}
-        items = [list(map(entities, true["test"], tags)) for tags in tagged["test"]]
-        return figures | {"items": torch.tensor(items)}
+        counts = {}
+        for split in ("valid", "test"):
+            true = [sentence.tags for sentence in getattr(self.corpus, split)]
+            counts[split] = [list(map(entities, true, tags)) for tags in self.tags(table, split)]
+        figures = {split: torch.tensor([_f1(c) for c in found]) for split, found in counts.items()}
+        return figures | {"items": torch.tensor(counts["test"])}
 
     @torch.no_grad()
     def tags(self, table, split: str) -> list[list[list[str]]]:

@@ -96,14 +96,18 @@ class TemporalOrder:
         x, y = self._draw(table.seeds, s["batches"] * s["batch"], f"train, epoch {epoch}")
         x, y = x.to(table.device), y.to(table.device)
         batches = zip(x.split(s["batch"], 2), y.split(s["batch"], 1), strict=True)
-        for n, (batch, target) in islice(enumerate(batches, 1), at["updates"], None):
-            logits = table(batch)  # (R, T, B) -> (R, B, 4)
-            losses = _cross_entropy(logits, target)
-            table.update(losses)
+
+        def batch(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+            logits = table(x)  # (R, T, B) -> (R, B, 4)
+            losses = _cross_entropy(logits, y)
+            return losses, losses.detach(), _accuracy(logits, y)
+
+        for n, pair in islice(enumerate(batches, 1), at["updates"], None):
+            losses, accuracy = table.learn(batch, *pair)
             at = {
                 "updates": n,
-                "loss": at["loss"] + losses.detach(),
-                "accuracy": at["accuracy"] + _accuracy(logits, target),
+                "loss": at["loss"] + losses,
+                "accuracy": at["accuracy"] + accuracy,
             }
             tick(at, loss=at["loss"].nanmean() / n, accuracy=at["accuracy"].mean() / n)
         n = at["updates"]
