@@ -120,7 +120,7 @@ def derived_seeds(seeds: Tensor, calls: Tensor) -> Tensor:
 
 
 def derive(seeds: Tensor, calls: Tensor) -> Tensor:
-    """:func:`derived_seeds` by operations of torch."""
+    """Those of ``derived_seeds`` by operations of torch: (R,), (R,) -> (R,) int64."""
     return _derive(seeds, calls, torch.zeros_like(calls))
 
 

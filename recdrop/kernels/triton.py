@@ -189,7 +189,7 @@ def kept(
 
 
 def derived_seeds(seeds: Tensor, calls: Tensor) -> Tensor:
-    """:func:`recdrop.masks.derived_seeds` by the kernel: (R,), (R,) -> (R,) int64."""
+    """Those of ``recdrop.masks.derived_seeds`` by the kernel: (R,), (R,) -> (R,) int64."""
     from recdrop.kernels import triton_lstm
 
     out, seeds, calls = torch.empty_like(seeds), seeds.contiguous(), calls.contiguous()
