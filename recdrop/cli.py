@@ -147,7 +147,7 @@ def _rerun(a: argparse.Namespace) -> int:
 def _train_arguments(train: argparse.ArgumentParser) -> None:
     train.description = (
         "Train the networks of a table that have no result yet, without notebooks. An interrupted "
-        "run goes on from its last checkpoint; a slice of time from the results that are there."
+        "run goes on from its last checkpoint, and so does the next slice of time."
     )
     train.add_argument("--table", type=int, choices=(1, 2, 3, 4), required=True)
     train.add_argument(
@@ -157,7 +157,9 @@ def _train_arguments(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--precision", default="fp32", help="of products: fp32 (exact), bf16, or tf32 on a GPU"
     )
-    train.add_argument("--budget", help="such as 9m: train what will have finished by then")
+    train.add_argument(
+        "--budget", help="such as 9m: train what will have finished by then, and begin the rest"
+    )
     train.add_argument("--at-once", type=int, help="networks in one program; by default what fits")
     train.add_argument("--results-dir", default="runs/results", help="folder of manifests")
     train.add_argument("--data-dir", help="folder of corpora, instead of RECDROP_DATA")

@@ -1,5 +1,6 @@
 """The page "Reproduce it" and the README's batch: their commands are ones, their hours add up."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -34,3 +35,13 @@ def test_hours_are_those_of_all_manifests():
     hours = sum(m["seconds"] / m["networks_in_table"] for m in manifests) / 3600
     assert sum(row["hours"] for row in rows) == pytest.approx(hours)
     assert run_times.markdown().count("\n") == len(rows) + 1
+
+
+def test_a_network_that_moved_counts_where_it_was_finished(tmp_path):
+    path = next(ROOT.glob("book/results/word_lm-none-*.json"))
+    moved = json.loads(path.read_text()) | {
+        "seconds": 7200.0, "seconds_on": {"A GPU": 3600.0, "cpu": 3600.0}, "networks_in_table": 2,
+    }  # fmt: skip
+    (tmp_path / path.name).write_text(json.dumps(moved))
+    rows = {row["on"]: (row["networks"], row["hours"]) for row in run_times.rows(tmp_path)}
+    assert rows == {"A GPU": (0, 0.5), "CPU, 1 thread": (1, 0.5)}

@@ -74,7 +74,7 @@ def run(folder, task=None, **options) -> list[dict]:
 
 def figures(manifests: list[dict]) -> list[dict]:
     """What must not depend on interruptions: all but how and how long it ran."""
-    how = ("seconds", "networks_in_table", "made_with")
+    how = ("seconds", "seconds_on", "networks_in_table", "made_with")
     return [{k: v for k, v in m.items() if k not in how} for m in manifests]
 
 

@@ -110,6 +110,11 @@ def load_weights(folder: str | os.PathLike, condition: Condition) -> dict[str, t
         return {k: torch.from_numpy(arrays[k]) for k in arrays.files}
 
 
+def device_name(device: str) -> str:
+    """``"cpu"``, or what the GPU is called."""
+    return "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
+
+
 def provenance(device: str = "cpu") -> dict:
     """Package and torch versions, device, and the commit of a checkout."""
     import recdrop
@@ -118,7 +123,7 @@ def provenance(device: str = "cpu") -> dict:
         "recdrop": recdrop.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "device": "cpu" if device == "cpu" else torch.cuda.get_device_name(device),
+        "device": device_name(device),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "commit": _commit(),

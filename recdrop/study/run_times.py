@@ -12,16 +12,17 @@ def rows(results_dir: str | os.PathLike = "book/results") -> list[dict]:
     """A row for each task, protocol and kind of machine: networks, and hours of training.
 
     Networks trained at once share their time: a manifest has the seconds of its whole table, which
-    are divided by the number of networks in it.
+    are divided by the number of networks in it. One that has moved counts where it was finished.
     """
     found: dict[tuple, dict] = {}
     for m in results.read_everything(results_dir):
         made = m["made_with"]
-        on = made["device"] if made["device"] != "cpu" else _threads(made["threads"])
-        key = (m["condition"]["task"], m["protocol"], on)
-        row = found.setdefault(key, {"networks": 0, "hours": 0.0})
-        row["networks"] += 1
-        row["hours"] += m["seconds"] / m["networks_in_table"] / 3600
+        for device, seconds in m.get("seconds_on", {made["device"]: m["seconds"]}).items():
+            on = device if device != "cpu" else _threads(made["threads"])
+            key = (m["condition"]["task"], m["protocol"], on)
+            row = found.setdefault(key, {"networks": 0, "hours": 0.0})
+            row["networks"] += device == made["device"]
+            row["hours"] += seconds / m["networks_in_table"] / 3600
     keys = ("task", "protocol", "on")
     return [dict(zip(keys, key, strict=True)) | found[key] for key in sorted(found)]
 

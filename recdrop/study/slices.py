@@ -1,11 +1,12 @@
 """A study in slices of time: tables of networks, each as large as a given wall time lets finish.
 
-Where a machine is lent for minutes, a table that is cut off is lost with its checkpoint. So the
-networks that are left are divided into chunks that will finish, by the pace of the first few
-updates, and the manifests of finished networks are all that must be carried back; the next slice
-goes on from them.
+Where a machine is lent for minutes, results should come back from each of them. So the networks
+that are left are divided into chunks that will finish, by the pace of the first few updates. What
+would not finish in the time that remains is begun all the same, up to a checkpoint, from which the
+next slice goes on if it is given the folder with its checkpoints.
 """
 
+import math
 import os
 import sys
 import time
@@ -17,10 +18,12 @@ import torch
 from recdrop.study import chunks, precision, results
 from recdrop.study.conditions import Condition
 from recdrop.study.replicas import Replicas
-from recdrop.study.training import train
+from recdrop.study.training import OutOfTime, begun, train
 
 MARGIN = 1.25
 """An estimate of the remaining time is multiplied by it: epochs are evaluated, too."""
+RATHER_STOP = 0.1
+"""Of the budget: with less time left than this nothing new is begun."""
 TRIAL = 6
 """Updates from which the pace is read, after as many that warm up."""
 
@@ -54,33 +57,37 @@ def run(
     progress: bool = True,
     say: Callable = lambda text: print(text, file=sys.stderr),
 ) -> Outcome:
-    """Train the networks that have no manifest yet; with a ``budget`` of seconds, those of which
-    whole chunks will finish within it.
+    """Train the networks that have no manifest yet; with a ``budget`` of seconds, as far as it
+    lasts: first what was interrupted, then chunks that will finish, then what will not.
 
     Args:
         at_once: networks in one chunk at most.
-
-    Raises:
-        ValueError: not even one network would finish within the budget.
     """
     start = time.monotonic()
+    end = math.inf if budget is None else start + budget
     for task, conditions in works:
-        while todo := [c for c in conditions if results.read(results_dir, c) is None]:
-            size = len(todo)
-            if budget is not None:
-                left = budget - (time.monotonic() - start)
-                size, one = _fitting(task, todo, device, left, at_once)
-                if not size:
-                    done = _outcome(works, results_dir, start)
-                    if not done.finished and left > 0.9 * budget:
-                        raise ValueError(
-                            f"budget={budget:.0f} s: one network of {task.label} takes up to about "
-                            f"{one:.0f} s here; give more, or no budget, which keeps checkpoints"
-                        )
-                    return done
-                say(f"{task.label}: {size} of {len(todo)} networks in the {left:.0f} s left")
-            together = at_once if budget is None else size
-            train(task, todo[:size], results_dir, False, progress, together, device=device)
+
+        def go(some: list[Condition], together: int | None, task=task) -> None:
+            train(task, some, results_dir, False, progress, together, device=device, until=end)
+
+        try:
+            if budget is None:
+                go(conditions, at_once)
+                continue
+            for some in begun(results_dir, conditions):
+                say(f"{task.label}: {len(some)} networks go on from their checkpoint")
+                go(some, len(some))
+            while todo := [c for c in conditions if results.read(results_dir, c) is None]:
+                left = end - time.monotonic()
+                if left < RATHER_STOP * budget:
+                    raise OutOfTime
+                size, most = _fitting(task, todo, device, left, at_once)
+                kind = "networks in" if size else "networks, up to a checkpoint, in"
+                size = size or most
+                say(f"{task.label}: {size} of {len(todo)} {kind} the {left:.0f} s left")
+                go(todo[:size], size)
+        except OutOfTime:
+            break
     return _outcome(works, results_dir, start)
 
 
@@ -92,8 +99,8 @@ def _outcome(works: list[Work], results_dir: str | os.PathLike, start: float) ->
 
 def _fitting(
     task, todo: list[Condition], device: str, left: float, at_once: int | None
-) -> tuple[int, float]:
-    """How many networks will all have finished in the seconds that are left, and the time of one.
+) -> tuple[int, int]:
+    """How many networks will all have finished in the seconds that are left, and fit in memory.
 
     The time of an update is taken as linear in the number of networks, measured at both ends.
     """
@@ -102,13 +109,13 @@ def _fitting(
     most = min(len(todo), chunks.fitting(task, network, device), at_once or len(todo))
     updates = task.settings["epochs"] * task.updates_per_epoch * MARGIN
     one = pace(task, todo[:1], device)
-    many = pace(task, todo[:most], device) if most > 1 else one
-    each = max(0.0, (many - one) / max(1, most - 1))
-    if many * updates <= left:
-        return most, one * updates
     if one * updates > left:
-        return 0, one * updates
-    return 1 + int((left / updates - one) / each), one * updates
+        return 0, most
+    many = pace(task, todo[:most], device) if most > 1 else one
+    if many * updates <= left:
+        return most, most
+    each = max(0.0, (many - one) / max(1, most - 1))
+    return 1 + int((left / updates - one) / each), most
 
 
 class _Enough(Exception):

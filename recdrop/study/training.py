@@ -25,6 +25,10 @@ it, which takes its place should it be damaged."""
 LAST, PREVIOUS = ".pt", ".previous"
 
 
+class OutOfTime(Exception):
+    """The time is up; what has been trained so far is in a checkpoint."""
+
+
 def train(
     task,
     conditions: list[Condition],
@@ -34,6 +38,7 @@ def train(
     at_once: int | None = None,
     checkpoint_every: float = 600.0,
     device: str = "cpu",
+    until: float = math.inf,
 ) -> list[dict]:
     """Manifests of ``conditions``, in order; networks that have none are trained.
 
@@ -51,8 +56,10 @@ def train(
         checkpoint_every: seconds; besides, there is a checkpoint after each epoch.
         device: ``"cpu"`` or ``"cuda"``. It is no part of a condition: a result that is there is
             read wherever it was made, and says so.
+        until: time, by ``time.monotonic()``, at which to stop with a checkpoint.
 
     Raises:
+        OutOfTime: ``until`` has come and networks are left.
         OSError: the folder cannot be written to and something must be trained, or the disk is full.
         ValueError: a manifest is damaged, or a checkpoint and the one before it; it is named and
             left as it is. Or ``at_once`` is less than 1, or the precision is not the device's.
@@ -75,6 +82,7 @@ def train(
     files.clear_parts(folder)
     by_name = {c.name: c for c in conditions}
     options = {"progress": progress, "checkpoint_every": checkpoint_every, "device": device}
+    options["until"] = until
     for path, names in _interrupted(folder / CHECKPOINTS, by_name, fresh):
         if todo & names:
             done |= _train_table(task, by_name, names, folder, path, **options)
@@ -87,6 +95,17 @@ def train(
         done |= _train_table(task, by_name, set(names), folder, path, **options, again=again)
         _remove(path)
     return [done[c.name] for c in conditions]
+
+
+def begun(results_dir: str | os.PathLike, conditions: list[Condition]) -> list[list[Condition]]:
+    """The tables among these networks that were interrupted and can go on from a checkpoint.
+
+    Raises:
+        ValueError: a checkpoint is damaged, and the one before it.
+    """
+    by_name = {c.name: c for c in conditions}
+    found = _interrupted(files.from_root(results_dir) / CHECKPOINTS, by_name, fresh=False)
+    return [[c for c in conditions if c.name in names] for _, names in found]
 
 
 def _interrupted(
@@ -167,6 +186,7 @@ def _train_table(
     progress: bool,
     checkpoint_every: float,
     device: str,
+    until: float,
     again: str = AGAIN,
 ) -> dict[str, dict]:
     """Train the named networks, from the checkpoint if it exists; their manifests by name."""
@@ -183,9 +203,10 @@ def _train_table(
         device,
     )
     state = {"names": sorted(names), "epoch": 0, "begun": None, "seconds": 0.0, "frozen": []}
-    state |= {"curves": {name: [] for name in names}, "items": {}}
+    state |= {"curves": {name: [] for name in names}, "items": {}, "seconds_on": {}}
+    where = results.device_name(device)
     if found := _load(checkpoint):
-        state |= found
+        state |= {"seconds_on": {where: found["seconds"]}} | found
         table.load_state_dict(state.pop("table"))
         state["begun"] = _there(state["begun"], table.device)
     manifests, saved = {}, time.perf_counter()
@@ -199,11 +220,20 @@ def _train_table(
                 os.replace(checkpoint, checkpoint.with_suffix(PREVIOUS))
         saved = time.perf_counter()
 
+    def spend() -> None:
+        passed = time.perf_counter() - saved
+        state["seconds"] += passed
+        state["seconds_on"][where] = state["seconds_on"].get(where, 0.0) + passed
+
     def tick(begun: dict, **figures) -> None:
         bar.tick(**figures)
-        if (passed := time.perf_counter() - saved) >= checkpoint_every:
-            state["begun"], state["seconds"] = begun, state["seconds"] + passed
+        late = time.monotonic() >= until
+        if late or time.perf_counter() - saved >= checkpoint_every:
+            state["begun"] = begun
+            spend()
             save()
+        if late:
+            raise OutOfTime
 
     updates = state["epoch"] * task.updates_per_epoch
     updates += state["begun"]["updates"] if state["begun"] else 0
@@ -213,7 +243,7 @@ def _train_table(
             measured |= task.evaluate(table.train(False))
             tested = measured.pop("items", None)  # (R, items, sums)
             state["epoch"], state["begun"] = state["epoch"] + 1, None
-            state["seconds"] += time.perf_counter() - saved
+            spend()
             staying = []
             for i, name in enumerate(table.names):
                 if name in state["frozen"]:
@@ -254,6 +284,7 @@ def _train_table(
                     curve=curve,
                     data=task.data,
                     seconds=round(state["seconds"], 1),
+                    seconds_on={k: round(v, 1) for k, v in state["seconds_on"].items()},
                     networks_in_table=len(state["names"]),
                     device=device,
                 )

@@ -26,7 +26,7 @@ import psutil
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 LIGHT, TRAIN = HERE / "light.ipynb", HERE / "train.ipynb"
-HOW = ("seconds", "networks_in_table", "made_with")
+HOW = ("seconds", "seconds_on", "networks_in_table", "made_with")
 """What a manifest says of how it was made: the only fields that a kill may change."""
 TRAININGS = ("temporal_order", "word_lm")
 TARGETS = ("driver", "worker", "kernel")
