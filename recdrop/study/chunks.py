@@ -29,7 +29,11 @@ def split(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
 
 def fitting(task, network: nn.Module, device: str = "cpu") -> int:
     """How many such networks half of the device's free memory holds, at least one."""
-    free = free_bytes() if device == "cpu" else torch.cuda.mem_get_info(device)[0]
+    if device == "cpu":
+        free = free_bytes()
+    else:  # what torch holds for later is free, too
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + held
     return 10**6 if free is None else max(1, int(SHARE * free / bytes_of(task, network)))
 
 

@@ -70,7 +70,7 @@ class Replicas:
             for order in (1, 2)
             if optimiser == "adam"
         }
-        self._forget()
+        self.forget()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -144,7 +144,8 @@ class Replicas:
             self._step(losses, unbias)
 
         try:
-            graph = graphs.capture(step, self._pool)
+            with torch.cuda.device_of(streams):
+                graph = graphs.capture(step, self._pool)
         finally:
             self._changing = None
         self._pool = graph.pool()
@@ -159,8 +160,8 @@ class Replicas:
         replay.function = function  # as long as the graph lives, so must the tensors that it reads
         return replay
 
-    def _forget(self) -> None:
-        """Recorded steps are of these parameters, which are about to be others."""
+    def forget(self) -> None:
+        """Drop recorded steps, which are of these very parameters, and the memory they hold."""
         self._recorded, self._seen, self._changing, self._pool = {}, {}, None, None
 
     def _step(self, losses: Tensor, unbias: Tensor | list[float]) -> None:
@@ -208,7 +209,7 @@ class Replicas:
         self.buffers = {k: v[index] for k, v in self.buffers.items()}
         self.moments = {k: v[index] for k, v in self.moments.items()}
         self.lr, self.alive = self.lr[index], self.alive[index]
-        self._forget()
+        self.forget()
 
     def weights(self, i: int) -> dict[str, Tensor]:
         """The state_dict of network i, on the CPU."""
@@ -241,4 +242,4 @@ class Replicas:
         self.moments = {k: v.to(self.device) for k, v in state["moments"].items()}
         self.lr, self.alive = state["lr"].to(self.device), state["alive"].to(self.device)
         self.updates = state["updates"]
-        self._forget()
+        self.forget()

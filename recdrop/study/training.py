@@ -292,6 +292,7 @@ def _train_table(
                 table.keep(staying)
             bar.left(len(table) - len(state["frozen"]))
             save()
+    table.forget()
     return manifests
 
 
