@@ -70,8 +70,13 @@ class _Recurrent:
         extra += f", recurrent_dropout={drop!r}" if drop.active else ""
         return extra + (f", activation={self.activation!r}" if self.activation == "relu" else "")
 
-    def _is_plain(self) -> bool:
+    def _is_plain(self, input: Tensor | PackedSequence) -> bool:
         """Whether this very pass is what torch.nn's own operator computes."""
+        if self.weight_ih_l0.is_cuda and not self.training and torch.is_grad_enabled():
+            # cuDNN would refuse the backward pass in evaluation.
+            x = input.data if isinstance(input, PackedSequence) else input
+            if x.requires_grad or any(p.requires_grad for p in self.parameters()):
+                return False
         drop = self.recurrent_dropout
         dropped = drop.active and (self.training or drop.scaling == "paper")
         # torch's own between-layer dropout would not follow a table's seeds.
@@ -87,11 +92,7 @@ class _Recurrent:
 
         Raises ValueError or RuntimeError for an input or state of the wrong rank, size or dtype.
         """
-        if self._is_plain():
-            if self.weight_ih_l0.is_cuda and torch.is_grad_enabled() and not self.training:
-                # cuDNN has no backward pass in evaluation; torch's own kernels have.
-                with torch.backends.cudnn.flags(enabled=False):
-                    return super().forward(input, hx)
+        if self._is_plain(input):
             return super().forward(input, hx)
         output, states = self._run(input, hx)
         final = [torch.stack([v[-1] for v in kind]) for kind in zip(*states, strict=True)]

@@ -29,8 +29,10 @@ import recdrop
 from recdrop import masks
 from recdrop.kernels import graphs
 from recdrop.study import grids
+from recdrop.study.conditions import grid
 from recdrop.study.replicas import Replicas
 from recdrop.study.training import train
+from recdrop.tasks.word_lm import WordLanguageModel
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 both_modes = pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -210,6 +212,17 @@ def test_cuda_recorded_updates_equal_launched_ones(tmp_path, monkeypatch, table:
     for recorded, launched in zip(*found, strict=True):
         for a, b in zip(recorded["curve"], launched["curve"], strict=True):
             assert a == pytest.approx(b, rel=1e-3), recorded["name"]
+
+
+@needs_cuda
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+def test_cuda_trains_other_cells(tmp_path, cell: str):
+    """Plain PyTorch computes them, which reads numbers back: nothing of it can be recorded."""
+    task = WordLanguageModel("smoke", cell=cell)
+    conditions = grid(task.name, task.settings, ["gal"], [0.5], ["step"])
+    found = [train(task, conditions, tmp_path / device, progress=False, device=device)[0]
+             for device in ("cpu", "cuda")]  # fmt: skip
+    assert found[1]["curve"][0]["loss"] == pytest.approx(found[0]["curve"][0]["loss"], rel=2e-3)
 
 
 # meta

@@ -63,6 +63,14 @@ def test_f1_counts_entities_as_conlleval_does(sentences):
     assert f1(true, found) == pytest.approx(expected)
 
 
+def test_f1_of_nothing_and_of_what_does_not_match():
+    assert f1([], []) == f1([["O"]], [["O"]]) == f1([["O"]], [["B-PER"]]) == 0
+    with pytest.raises(ValueError, match="1 tags for a sentence of 2 words"):
+        f1([["B-PER", "O"]], [["B-PER"]])
+    with pytest.raises(ValueError, match="shorter"):
+        f1([["O"], ["O"]], [["O"]])
+
+
 def test_without_seqeval_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "seqeval.metrics.sequence_labeling", None)
     with pytest.raises(ImportError, match="pip install 'recdrop"):

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import recdrop
 from recdrop import RecurrentDropout
-from recdrop.kernels import graphs
+from recdrop.kernels import graphs, triton
 from recdrop.study.conditions import Condition, grid
-from recdrop.study.replicas import Replicas
+from recdrop.study.replicas import Replicas, _asks_nothing
 from recdrop.tasks.temporal_order import TemporalOrder
 from recdrop.tasks.word_lm import WordLanguageModel
 
@@ -66,6 +66,9 @@ def same(a: dict, b: dict, exactly: bool = True) -> bool:
                for k in a)  # fmt: skip
 
 
+needs_triton = pytest.mark.skipif(
+    not triton.available(), reason="Triton is not installed, which has wheels for Linux alone"
+)
 every_optimiser = pytest.mark.parametrize("optimiser", ["sgd", "adam"])
 
 
@@ -357,6 +360,25 @@ def test_networks_that_leave_take_their_recording_along(recorded):
         learn(replicas, first=5)
     assert len(recorded) == 2
     assert all(same(launched.weights(i), replayed.weights(i), False) for i in range(3))
+
+
+@needs_triton
+def test_only_what_asks_a_gpu_for_nothing_is_recorded(monkeypatch):
+    """Plain PyTorch reads numbers back from the device, which a recording cannot do."""
+    monkeypatch.setenv("RECDROP_BACKEND", "triton")
+    gru = nn.Sequential(recdrop.GRU(4, 8))
+    assert _asks_nothing(net("own"))
+    assert not _asks_nothing(gru)
+    assert not _asks_nothing(net("own").double())
+    monkeypatch.setenv("RECDROP_BACKEND", "reference")
+    assert not _asks_nothing(net("own"))
+
+
+def test_a_table_that_is_done_with_drops_its_recordings(recorded):
+    with recording("gal", "own") as replicas:
+        learn(replicas)
+        assert replicas._recorded
+    assert not replicas._recorded
 
 
 # leaving, saving, taking up

@@ -137,7 +137,7 @@ def test_a_manifest_says_how_its_figures_came_about(tmp_path):
                  progress=False)  # fmt: skip
     assert set(m) == {
         "schema", "name", "condition", "protocol", "status", "final", "curve", "data", "seconds",
-        "networks_in_table", "made_with",
+        "seconds_on", "networks_in_table", "made_with",
     }  # fmt: skip
     assert set(m["made_with"]) == {
         "recdrop", "torch", "python", "device", "machine", "threads", "commit",

@@ -321,6 +321,24 @@ DAMAGE = {
 }
 
 
+def test_with_a_deadline_there_is_a_checkpoint_before_each_evaluation(
+    tmp_path, undisturbed, monkeypatch
+):
+    """Whoever is cut off in an evaluation, which no deadline breaks off, has the epoch."""
+    seen = []
+
+    def evaluate(self, table):
+        seen.append([p.suffix for p in (tmp_path / "checkpoints").iterdir()])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Order, "evaluate", evaluate)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, until=time.monotonic() + 1000)
+    monkeypatch.undo()
+    assert seen == [[".pt"]]
+    assert_same(tmp_path, run(tmp_path), *undisturbed)
+
+
 @pytest.fixture
 def killed(tmp_path, monkeypatch) -> tuple[Path, Path]:
     """Last checkpoint and the one before it, of a run that died behind its fourth epoch."""

@@ -14,7 +14,7 @@ import torch
 from test_cpu_kernel import ALL, SINGLE, results, single
 from test_layers import data, flat, ours, repeat, some_dropout
 from test_recurrence import OFF, SEQUENCE, STEP, masking, networks
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -190,6 +190,27 @@ def test_a_table(kernels):
         assert torch.allclose(a, b, atol=1e-5)
 
 
+@needs_triton
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_table_with_dropout_between_layers(kernels, layers: int):
+    """Its rate is one number for all networks, its masks are each network's own."""
+    modules = [nn.Sequential(
+        recdrop.Dropout(0.25), recdrop.LSTM(4, 9, num_layers=layers, dropout=0.5 * (layers > 1))
+    ) for _ in range(4)]  # fmt: skip
+    x, seeds = torch.randn(5, 2, 4), torch.arange(4)
+
+    def table(device: str) -> Tensor:
+        stacked = stack_module_state([m.to(device) for m in modules])
+
+        def one(parameters, buffers, seed):
+            with masks.seeding(seed):
+                return functional_call(modules[0], (parameters, buffers), (x.to(device),))[0]
+
+        return vmap(one, randomness="different")(*stacked, seeds.to(device)).cpu()
+
+    assert torch.allclose(table(DEVICE), _plainly(lambda: table("cpu")), atol=1e-5)
+
+
 # the output layer
 
 
@@ -318,6 +339,14 @@ def test_few_graphs_are_kept(monkeypatch):
     assert recorder.recorded == graphs.MOST + 3
     recorder.run(1.0, graphs.MOST + 3)
     assert recorder.recorded == graphs.MOST + 3
+
+
+def test_parts_of_what_is_recorded_as_a_whole_are_not_recorded(monkeypatch):
+    recorder = Recorder(monkeypatch)
+    with graphs.launched():
+        for n in range(6):
+            recorder.run(float(n))
+    assert (recorder.recorded, recorder.launched) == (0, 6)
 
 
 def test_large_tensors_are_not_copied_for_a_graph(monkeypatch):

@@ -1,7 +1,8 @@
 """Loops of kernel launches as CUDA graphs: a loop over time without Python between its steps."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -32,6 +33,18 @@ class _Graph:
 
 _graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
 _calls: OrderedDict[Hashable, int] = OrderedDict()
+_off = 0  # for all threads, as backward passes run in others
+
+
+@contextmanager
+def launched() -> Iterator[None]:
+    """Inside, loops are launched: who is about to record a whole has no use for its parts."""
+    global _off
+    _off += 1
+    try:
+        yield
+    finally:
+        _off -= 1
 
 
 def run(
@@ -43,7 +56,7 @@ def run(
     from then on. Where the caller records a graph already, it becomes part of that.
     """
     size = sum(v.nbytes for v in tensors if v is not None)
-    if not _on_cuda(tensors[0]) or size > LARGE or _recording():
+    if not _on_cuda(tensors[0]) or size > LARGE or _off or _recording():
         launch(tensors)
         return
     kinds = (None if v is None else (v.shape, v.dtype) for v in tensors)

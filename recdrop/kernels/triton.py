@@ -180,7 +180,8 @@ def kept(
     from recdrop.kernels import triton_lstm
 
     out = torch.empty(len(seeds), steps, rows, units, dtype=torch.int8, device=seeds.device)
-    grid = (len(seeds) * steps, -(-rows // 16), -(-units // 32))
+    seeds, thresholds = seeds.contiguous(), thresholds.contiguous()
+    grid = (len(seeds) * steps * -(-rows // 16), -(-units // 32))
     with torch.cuda.device_of(seeds):
         triton_lstm.kept[grid](
             out, seeds, thresholds, site_word, steps, rows, units, ROWS=16, UNITS=32

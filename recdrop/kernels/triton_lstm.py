@@ -70,13 +70,15 @@ def kept(
     out, seeds, thresholds, site_word, steps, B, H, ROWS: tl.constexpr, UNITS: tl.constexpr
 ):  # fmt: skip
     """:func:`recdrop.masks.kept`: out (R, steps, B, H), 1 where a unit stays."""
-    r, t = tl.program_id(0) // steps, tl.program_id(0) % steps
-    rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    first = tl.program_id(2) * UNITS
+    blocks = tl.cdiv(B, ROWS)
+    n = tl.program_id(0) // blocks  # which mask
+    r, t = n // steps, n % steps
+    rows = tl.program_id(0) % blocks * ROWS + tl.arange(0, ROWS)
+    first = tl.program_id(1) * UNITS
     units = first + tl.arange(0, UNITS)
     drawn = draws(tl.load(seeds + r), site_word, t, rows, first, ROWS, UNITS)
     stays = drawn >= tl.load(thresholds + r).to(tl.int32)
-    at = (tl.program_id(0).to(tl.int64) * B + rows[:, None]) * H + units[None, :]
+    at = (n.to(tl.int64) * B + rows[:, None]) * H + units[None, :]
     tl.store(out + at, stays.to(tl.int8), (rows < B)[:, None] & (units < H)[None, :])
 
 

@@ -8,13 +8,14 @@ recorded once as a CUDA graph and replayed from then on.
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from recdrop import masks
-from recdrop.kernels import graphs
+from recdrop.kernels import graphs, triton
 from recdrop.seeds import seed
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -62,7 +63,7 @@ class Replicas:
         }
         self.lr = torch.full((len(names),), float(lr), device=self.device)
         self.alive = torch.ones(len(names), dtype=torch.bool, device=self.device)
-        self.records = self.device.type == "cuda"
+        self.records = self.device.type == "cuda" and _asks_nothing(self.network)
         self.updates = 0
         self.moments = {
             f"{order} {k}": torch.zeros_like(self.parameters[k], requires_grad=False)
@@ -74,6 +75,12 @@ class Replicas:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __enter__(self) -> "Replicas":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.forget()
 
     def train(self, mode: bool = True) -> "Replicas":
         self.network.train(mode)
@@ -96,8 +103,8 @@ class Replicas:
     def _streams(self) -> Tensor:
         return torch.tensor([seed(name, self.updates) for name in self.names])
 
-    def _unbias(self) -> Tensor | list[float]:
-        """Of the moments at the update that is next, (2,)."""
+    def _unbias(self) -> list[float]:
+        """What Adam's two moments are divided by in the next update."""
         return [1 - beta ** (self.updates + 1) for beta in BETAS]
 
     def _there(self, v: Tensor) -> Tensor:
@@ -110,7 +117,10 @@ class Replicas:
 
         A network whose loss or gradient is no longer finite is frozen as it stands.
         """
-        self._step(losses, self._unbias())
+        unbias = self._unbias()
+        if self.device.type == "cuda":  # a recorded step has a tensor, and other last bits without
+            unbias = self._there(torch.tensor(unbias))
+        self._step(losses, unbias)
         self.updates += 1
 
     def learn(self, function: Callable, *args: Tensor) -> tuple[Tensor, ...]:
@@ -129,8 +139,9 @@ class Replicas:
                 if key not in self._recorded:
                     self._recorded[key] = self._record(function, args)
                 return self._recorded[key](*args)
-        losses, *results = function(*args)
-        self.update(losses)
+        with graphs.launched() if self.records else nullcontext():
+            losses, *results = function(*args)
+            self.update(losses)
         return tuple(results)
 
     def _record(self, function: Callable, args: tuple[Tensor, ...]) -> Callable:
@@ -243,3 +254,15 @@ class Replicas:
         self.lr, self.alive = state["lr"].to(self.device), state["alive"].to(self.device)
         self.updates = state["updates"]
         self.forget()
+
+
+def _asks_nothing(network: nn.Module) -> bool:
+    """Whether an update waits for no number from its GPU, which a recording could not have.
+
+    The LSTM's kernels ask for none; cells and types that they do not know, plain PyTorch computes,
+    which does.
+    """
+    layers = [m for m in network.modules() if isinstance(m, nn.RNNBase)]
+    parameters = list(network.parameters())
+    known = all(p.dtype in (torch.float32, torch.bfloat16) for p in parameters)
+    return known and all(m.mode == "LSTM" for m in layers) and triton.wanted(parameters[0])

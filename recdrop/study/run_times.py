@@ -18,7 +18,9 @@ def rows(results_dir: str | os.PathLike = "book/results") -> list[dict]:
     for m in results.read_everything(results_dir):
         made = m["made_with"]
         for device, seconds in m.get("seconds_on", {made["device"]: m["seconds"]}).items():
-            on = device if device != "cpu" else _threads(made["threads"])
+            on = device
+            if device == "cpu":
+                on = _threads(made["threads"]) if made["device"] == "cpu" else "CPU"
             key = (m["condition"]["task"], m["protocol"], on)
             row = found.setdefault(key, {"networks": 0, "hours": 0.0})
             row["networks"] += device == made["device"]

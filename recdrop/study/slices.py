@@ -58,36 +58,49 @@ def run(
     say: Callable = lambda text: print(text, file=sys.stderr),
 ) -> Outcome:
     """Train the networks that have no manifest yet; with a ``budget`` of seconds, as far as it
-    lasts: first what was interrupted, then chunks that will finish, then what will not.
+    lasts: first what was interrupted, as a table of the same size, then chunks that will finish,
+    then as many as would in a whole budget, up to a checkpoint.
+
+    At its end an epoch's evaluation is not broken off. Two processes at a time that are to train
+    the same networks would go on from the same checkpoints: results stay right, time is lost.
 
     Args:
         at_once: networks in one chunk at most.
     """
     start = time.monotonic()
     end = math.inf if budget is None else start + budget
-    for task, conditions in works:
 
-        def go(some: list[Condition], together: int | None, task=task) -> None:
-            train(task, some, results_dir, False, progress, together, device=device, until=end)
+    def go(task, some: list[Condition], together: int | None) -> None:
+        train(task, some, results_dir, False, progress, together, device=device, until=end)
 
-        try:
-            if budget is None:
-                go(conditions, at_once)
-                continue
+    def without_result(conditions: list[Condition]) -> list[Condition]:
+        return [c for c in conditions if results.read(results_dir, c) is None]
+
+    try:
+        if budget is None:
+            for task, conditions in works:
+                go(task, conditions, at_once)
+            return _outcome(works, results_dir, start)
+        for task, conditions in works:
             for some in begun(results_dir, conditions):
-                say(f"{task.label}: {len(some)} networks go on from their checkpoint")
-                go(some, len(some))
-            while todo := [c for c in conditions if results.read(results_dir, c) is None]:
-                left = end - time.monotonic()
-                if left < RATHER_STOP * budget:
-                    raise OutOfTime
-                size, most = _fitting(task, todo, device, left, at_once)
-                kind = "networks in" if size else "networks, up to a checkpoint, in"
-                size = size or most
-                say(f"{task.label}: {size} of {len(todo)} {kind} the {left:.0f} s left")
-                go(todo[:size], size)
-        except OutOfTime:
-            break
+                if todo := without_result(some):
+                    say(f"{task.label}: {len(todo)} networks go on from their checkpoint")
+                go(task, some, len(some))
+        for fully in (True, False):
+            for task, conditions in works:
+                while todo := without_result(conditions):
+                    left = end - time.monotonic()
+                    if left < RATHER_STOP * budget:
+                        raise OutOfTime
+                    size = _fitting(task, todo, device, left if fully else budget, at_once)
+                    if fully and not size:
+                        break
+                    size = max(1, size)
+                    kind = "networks in" if fully else "networks, up to a checkpoint, in"
+                    say(f"{task.label}: {size} of {len(todo)} {kind} the {left:.0f} s left")
+                    go(task, todo[:size], size)
+    except OutOfTime:
+        pass
     return _outcome(works, results_dir, start)
 
 
@@ -97,10 +110,8 @@ def _outcome(works: list[Work], results_dir: str | os.PathLike, start: float) ->
     return Outcome(len(wanted), finished, time.monotonic() - start)
 
 
-def _fitting(
-    task, todo: list[Condition], device: str, left: float, at_once: int | None
-) -> tuple[int, int]:
-    """How many networks will all have finished in the seconds that are left, and fit in memory.
+def _fitting(task, todo: list[Condition], device: str, seconds: float, at_once: int | None) -> int:
+    """How many networks will all have finished in so many seconds.
 
     The time of an update is taken as linear in the number of networks, measured at both ends.
     """
@@ -109,13 +120,13 @@ def _fitting(
     most = min(len(todo), chunks.fitting(task, network, device), at_once or len(todo))
     updates = task.settings["epochs"] * task.updates_per_epoch * MARGIN
     one = pace(task, todo[:1], device)
-    if one * updates > left:
-        return 0, most
+    if one * updates > seconds:
+        return 0
     many = pace(task, todo[:most], device) if most > 1 else one
-    if many * updates <= left:
-        return most, most
+    if many * updates <= seconds:
+        return most
     each = max(0.0, (many - one) / max(1, most - 1))
-    return 1 + int((left / updates - one) / each), most
+    return 1 + int((seconds / updates - one) / each)
 
 
 class _Enough(Exception):
@@ -136,7 +147,7 @@ def pace(task, conditions: list[Condition], device: str, updates: int = TRIAL) -
         if len(times) > 2 * updates:
             raise _Enough
 
-    with precision.arithmetic(s, device):
+    with precision.arithmetic(s, device), table:
         try:
             task.train_epoch(table.train(), 0, tick)
         except _Enough:

@@ -56,7 +56,8 @@ def train(
         checkpoint_every: seconds; besides, there is a checkpoint after each epoch.
         device: ``"cpu"`` or ``"cuda"``. It is no part of a condition: a result that is there is
             read wherever it was made, and says so.
-        until: time, by ``time.monotonic()``, at which to stop with a checkpoint.
+        until: time, by ``time.monotonic()``, at which to stop with a checkpoint; an evaluation is
+            not broken off, but there is a checkpoint before it.
 
     Raises:
         OutOfTime: ``until`` has come and networks are left.
@@ -97,15 +98,15 @@ def train(
     return [done[c.name] for c in conditions]
 
 
-def begun(results_dir: str | os.PathLike, conditions: list[Condition]) -> list[list[Condition]]:
+def begun(results_dir: str | os.PathLike, conditions: list[Condition]) -> Iterator[list[Condition]]:
     """The tables among these networks that were interrupted and can go on from a checkpoint.
 
     Raises:
         ValueError: a checkpoint is damaged, and the one before it.
     """
     by_name = {c.name: c for c in conditions}
-    found = _interrupted(files.from_root(results_dir) / CHECKPOINTS, by_name, fresh=False)
-    return [[c for c in conditions if c.name in names] for _, names in found]
+    for _, names in _interrupted(files.from_root(results_dir) / CHECKPOINTS, by_name, fresh=False):
+        yield [c for c in conditions if c.name in names]
 
 
 def _interrupted(
@@ -228,7 +229,8 @@ def _train_table(
     def tick(begun: dict, **figures) -> None:
         bar.tick(**figures)
         late = time.monotonic() >= until
-        if late or time.perf_counter() - saved >= checkpoint_every:
+        before_evaluation = until < math.inf and begun["updates"] == task.updates_per_epoch
+        if late or before_evaluation or time.perf_counter() - saved >= checkpoint_every:
             state["begun"] = begun
             spend()
             save()
@@ -237,7 +239,8 @@ def _train_table(
 
     updates = state["epoch"] * task.updates_per_epoch
     updates += state["begun"]["updates"] if state["begun"] else 0
-    with arithmetic(s, device), Progress(task, len(table), updates, progress, again) as bar:
+    bar = Progress(task, len(table), updates, progress, again)
+    with arithmetic(s, device), bar, table:
         while set(table.names) - set(state["frozen"]):
             measured = task.train_epoch(table.train(), state["epoch"], tick, state["begun"])
             measured |= task.evaluate(table.train(False))
@@ -292,7 +295,6 @@ def _train_table(
                 table.keep(staying)
             bar.left(len(table) - len(state["frozen"]))
             save()
-    table.forget()
     return manifests
 
 

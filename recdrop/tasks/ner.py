@@ -69,7 +69,7 @@ def f1(true: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> float:
 
     Raises:
         ImportError: seqeval is not installed.
-        ValueError: there are not as many sentences here as there.
+        ValueError: there are not as many sentences, or words in one, in ``found`` as in ``true``.
 
     >>> f1([["B-PER", "I-PER", "O", "B-LOC"]], [["B-PER", "O", "O", "B-LOC"]])
     0.5
@@ -87,13 +87,15 @@ def entities(true: Sequence[str], found: Sequence[str]) -> tuple[int, int, int]:
         from seqeval.metrics.sequence_labeling import get_entities
     except ImportError:
         raise ImportError("F1 takes seqeval: pip install 'recdrop[study]'") from None
+    if len(true) != len(found):
+        raise ValueError(f"{len(found)} tags for a sentence of {len(true)} words")
     there, claimed = set(get_entities(list(true))), set(get_entities(list(found)))
     return len(there & claimed), len(claimed), len(there)
 
 
 def _f1(counts: list[tuple[int, int, int]]) -> float:
     """Of the sentences' entities; seqeval's own takes ten times as long to count them."""
-    right, claimed, there = map(sum, zip(*counts, strict=True))
+    right, claimed, there = (sum(c[k] for c in counts) for k in range(3))
     precision, recall = right / max(1, claimed), right / max(1, there)
     return 2 * precision * recall / (precision + recall) if right else 0.0
 
