@@ -8,7 +8,6 @@ recorded once as a CUDA graph and replayed from then on.
 
 import copy
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -139,7 +138,7 @@ class Replicas:
                 if key not in self._recorded:
                     self._recorded[key] = self._record(function, args)
                 return self._recorded[key](*args)
-        with graphs.launched() if self.records else nullcontext():
+        with graphs.launched():
             losses, *results = function(*args)
             self.update(losses)
         return tuple(results)

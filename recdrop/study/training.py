@@ -203,11 +203,11 @@ def _train_table(
         s["clip"],
         device,
     )
-    state = {"names": sorted(names), "epoch": 0, "begun": None, "seconds": 0.0, "frozen": []}
-    state |= {"curves": {name: [] for name in names}, "items": {}, "seconds_on": {}}
+    state = {"names": sorted(names), "epoch": 0, "begun": None, "seconds_on": {}, "frozen": []}
+    state |= {"curves": {name: [] for name in names}, "items": {}}
     where = results.device_name(device)
     if found := _load(checkpoint):
-        state |= {"seconds_on": {where: found["seconds"]}} | found
+        state |= found
         table.load_state_dict(state.pop("table"))
         state["begun"] = _there(state["begun"], table.device)
     manifests, saved = {}, time.perf_counter()
@@ -222,9 +222,8 @@ def _train_table(
         saved = time.perf_counter()
 
     def spend() -> None:
-        passed = time.perf_counter() - saved
-        state["seconds"] += passed
-        state["seconds_on"][where] = state["seconds_on"].get(where, 0.0) + passed
+        spent = state["seconds_on"]
+        spent[where] = spent.get(where, 0.0) + time.perf_counter() - saved
 
     def tick(begun: dict, **figures) -> None:
         bar.tick(**figures)
@@ -286,7 +285,7 @@ def _train_table(
                     final=_final(task, curve),
                     curve=curve,
                     data=task.data,
-                    seconds=round(state["seconds"], 1),
+                    seconds=round(sum(state["seconds_on"].values()), 1),
                     seconds_on={k: round(v, 1) for k, v in state["seconds_on"].items()},
                     networks_in_table=len(state["names"]),
                     device=device,
