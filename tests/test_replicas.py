@@ -313,12 +313,28 @@ def learn(replicas: Replicas, updates: int = 5, first: int = 0) -> list[Tensor]:
 
 @pytest.fixture
 def recorded(monkeypatch) -> list[Callable]:
-    """What has been recorded; recording it does not run it."""
+    """What has been recorded. Recording does not run it; a replay that asked its host for seeds or
+    for Adam's numbers would, on a GPU, have those of the recording for ever, and is refused."""
     found = []
 
+    def refuse(self) -> None:
+        raise AssertionError("asked while it replays")
+
     def capture(work: Callable, pool: object) -> SimpleNamespace:
+        cells = [cell.cell_contents for cell in work.__closure__]
+        (replicas,) = (v for v in cells if isinstance(v, Replicas))
+        changing = replicas._changing
+
+        def replay() -> None:
+            replicas._changing = changing
+            with monkeypatch.context() as patch:
+                patch.setattr(Replicas, "_streams", refuse)
+                patch.setattr(Replicas, "_unbias", refuse)
+                work()
+            replicas._changing = None
+
         found.append(work)
-        return SimpleNamespace(replay=work, pool=lambda: None)
+        return SimpleNamespace(replay=replay, pool=lambda: None)
 
     monkeypatch.setattr(graphs, "capture", capture)
     return found
