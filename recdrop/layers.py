@@ -162,7 +162,6 @@ class _Recurrent:
         return hx
 
 
-@torch.compiler.assume_constant_result
 def torch_runs_lstm(low: torch.dtype) -> bool:
     """Whether torch.nn's LSTM runs on this processor under autocast to ``low``, or raises."""
     if low not in _RUNS:
@@ -176,6 +175,8 @@ def torch_runs_lstm(low: torch.dtype) -> bool:
 
 
 _RUNS: dict[torch.dtype, bool] = {}
+# What torch.compiler.assume_constant_result does, which would import the compiler: seconds.
+torch_runs_lstm._dynamo_marked_constant = True
 
 
 def _in_transform() -> bool:

@@ -71,6 +71,13 @@ def test_the_command_line_starts_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_what_is_read_and_shown_does_not_wait_for_torchs_compiler():
+    """To import it takes as long as torch itself; a layer does so only when it is made."""
+    code = "import sys, torch; before = 'torch._dynamo' in sys.modules; import recdrop.figures;"
+    code += "recdrop.LSTM; assert ('torch._dynamo' in sys.modules) == before"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_every_public_name_is_there():
     import recdrop
 
