@@ -82,31 +82,40 @@ def test_masks_by_mouse_and_keys(explorer):
     assert 0 < hits < n
 
 
-@pytest.mark.parametrize(
-    ("key", "label", "value"),
-    [
-        ("scheme", "Gal", "gal"),
-        ("scheme", "own", "semeniuta"),
-        ("scheme", "none", "none"),
-        ("per", "step", "step"),
-        ("trained", "0.25", 0.25),
-        ("masked", "training masks", True),
-        ("scaling", "Eq. 14", "inverted"),
-        ("length", "60", 60),
-    ],
-)
+CHOICES = [
+    ("scheme", "Gal", "gal"),
+    ("scheme", "own", "semeniuta"),
+    ("scheme", "none", "none"),
+    ("per", "step", "step"),
+    ("trained", "0.25", 0.25),
+    ("masked", "training masks", True),
+    ("scaling", "Eq. 14", "inverted"),
+    ("length", "60", 60),
+]
+
+
 @pytest.mark.parametrize("by", ["mouse", "keys"])
-def test_every_choice_changes_what_is_drawn(explorer, key: str, label: str, value, by: str):
-    before = explorer.shown("probabilities")
-    if by == "mouse":
-        explorer.pick(key, label)
-    else:
-        for _ in range(4):
-            if explorer.shown(f"setting.{key}") == value:
-                break
-            explorer.press(key, "ArrowRight")
-    assert explorer.shown(f"setting.{key}") == value
-    assert explorer.shown("probabilities") != before
+def test_every_choice_changes_what_is_drawn_and_can_be_taken_back(explorer, by: str):
+    opened = explorer.shown("probabilities")
+    for key, label, value in CHOICES:
+        first = explorer.shown(f"setting.{key}")
+        chosen = explorer.control(key).locator("label", has=explorer.page.locator(":checked"))
+        back = chosen.inner_text()
+        if by == "mouse":
+            explorer.pick(key, label)
+        else:
+            presses = 0
+            while explorer.shown(f"setting.{key}") != value and presses < 4:
+                explorer.press(key, "ArrowRight")
+                presses += 1
+        assert (key, explorer.shown(f"setting.{key}")) == (key, value)
+        assert explorer.shown("probabilities") != opened, key
+        if by == "mouse":
+            explorer.pick(key, back)
+        else:
+            explorer.press(key, *["ArrowLeft"] * presses)
+        assert explorer.shown(f"setting.{key}") == first
+        assert explorer.shown("probabilities") == opened, key
 
 
 def test_eq_14_is_named_for_what_it_is(explorer):
