@@ -211,14 +211,36 @@ def test_runs_are_equal(backend: str, bf16: bool, ragged: bool):
 def test_the_number_of_threads_changes_no_bit(
     kernel: None, threads, bf16: bool, R: int, B: int, H: int
 ):
-    """By units, by rows, by replica: however the work is divided."""
+    """By units, by rows, by replica: however the work is divided, and whatever rows have ended."""
     nets, given = single(networks("lstm_tanh", R, B=B, H=H)), masking(ALL[-R:])
+    for lengths in (None, torch.randint(0, 6, (R, B))):
+        found = []
+        for count in (1, 2, 3, 5):
+            threads(count)
+            run = results(lambda *a: scan(*a, bf16=bf16), "lstm_tanh", nets, *given, lengths)
+            found.append(run)
+        for other in found[1:]:
+            assert_equal(found[0], other)
+
+
+@needs_kernel
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(("R", "count"), [(1, 2), (2, 2), (27, 1)])
+def test_rows_that_have_ended_take_no_part(kernel: None, threads, bf16: bool, R: int, count: int):
+    """What stands behind their ends is not read: numbers that would spoil all they meet."""
+    threads(count)
+    nets, given = networks("lstm_tanh", R, B=7, H=130), masking(ALL[-R:])
+    lengths = torch.randint(0, 6, (R, 7))
+    behind = torch.arange(5)[:, None] >= lengths[:, None]  # (R, T, B)
     found = []
-    for count in (1, 2, 3, 5):
-        threads(count)
-        found.append(results(lambda *a: scan(*a, bf16=bf16), "lstm_tanh", nets, *given))
-    for other in found[1:]:
-        assert_equal(found[0], other)
+    for filler in (0.0, torch.nan):
+        filled = nets._replace(x=nets.x.detach().masked_fill(behind[..., None], filler))
+        found.append(
+            results(lambda *a: scan(*a, bf16=bf16), "lstm_tanh", single(filled), *given, lengths)
+        )
+    assert_equal(*found)
+    assert not found[0]["x"][behind].any()
+    assert found[0]["x"][~behind].any(-1).all()
 
 
 @needs_kernel

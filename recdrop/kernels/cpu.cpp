@@ -27,10 +27,6 @@ struct Forward {
   float *h, *c, *gates;                            // (R, T, B, H) twice, (R, T, B, 4H) or null
 };
 
-inline bool is_held(const Call& p, int64_t r, int64_t t, int64_t b) {
-  return p.lengths && t >= p.lengths[r * p.B + b];
-}
-
 // Panels of (R, 4H, K), each with the four gates of LANES units: (R, blocks, words, WIDTH).
 template <class Op>
 Buffer<typename Op::Word> pack_gates(const Call& p, const float* weight, int64_t K) {
@@ -60,7 +56,9 @@ template <class Op, bool RELU> void forward(const Call& p, const Forward& v) {
     const int64_t r = part.r, b0 = part.b0, b1 = part.b1, u0 = part.u0, u1 = part.u1;
     Factors update(p, part, UPDATE), hidden(p, part, HIDDEN), cell(p, part, CELL);
     Buffer<Tile> sums((b1 - b0 + ROWS - 1) / ROWS);
-    Buffer<Word> inputs(Op::PER_WORD > 1 ? (b1 - b0) * KX : 0, true);  // x_t as operands
+    Rows rows(b1 - b0);
+    Buffer<Word> inputs(Op::PER_WORD > 1 || p.lengths ? (b1 - b0) * KX : 0, true);
+    Buffer<Word> copy(p.lengths ? (b1 - b0) * KH : 0);
     const auto put_read = [&](int64_t t, int64_t b, int64_t unit, Vec value, int64_t n) {
       Word* row = reads.get() + ((r * 2 + t % 2) * B + b) * KH;
       Op::put(reinterpret_cast<Element*>(row) + unit, hidden.times(value, b, unit), n);
@@ -80,38 +78,41 @@ template <class Op, bool RELU> void forward(const Call& p, const Forward& v) {
       const int64_t now = (r * p.T + t) * B;  // rows before this step's
       const float* h_before = t ? v.h + (now - B) * H : v.h0 + r * B * H;
       const float* c_before = t ? v.c + (now - B) * H : v.c0 + r * B * H;
-      const Word* x = reinterpret_cast<const Word*>(v.x + (now + b0) * p.I);
+      rows.find(p, r, t, t + 1, b0, b1);
+      const Word* x = inputs.get();  // as operands
       if (Op::PER_WORD > 1) {
-        x = inputs.get();
-        for (int64_t b = b0; b < b1; b++)
+        for (int64_t k = 0; k < rows.count(); k++)
           for (int64_t i = 0; i < p.I; i += LANES) {
             const int64_t n = std::min<int64_t>(LANES, p.I - i);
-            Element* row = reinterpret_cast<Element*>(inputs.get() + (b - b0) * KX);
-            Op::put(row + i, load(v.x + (now + b) * p.I + i, n), n);
+            Element* row = reinterpret_cast<Element*>(inputs.get() + k * KX);
+            Op::put(row + i, load(v.x + (now + rows[k]) * p.I + i, n), n);
           }
+      } else {
+        x = reinterpret_cast<const Word*>(v.x + now * p.I);
+        x = rows.in_one_piece(x, KX, 0, rows.count(), inputs.get());
       }
-      const Word* read = reads.get() + ((r * 2 + t % 2) * B + b0) * KH;
+      const Word* read = reads.get() + (r * 2 + t % 2) * B * KH;
+      read = rows.in_one_piece(read, KH, 0, rows.count(), copy.get());
       update.at_step(t), cell.at_step(t), hidden.at_step(t + 1);
 
       for (int64_t unit = u0; unit < u1; unit += LANES) {
         const int64_t n = std::min<int64_t>(LANES, H - unit), block = r * blocks + unit / LANES;
         Vec bias[4]{};
         for (int j = 0; j < 4 && v.bias; j++) bias[j] = load(v.bias + (r * 4 + j) * H + unit, n);
-        in_blocks(b1 - b0, [&](int64_t s, int64_t, int count) {
+        in_blocks(rows.count(), [&](int64_t s, int64_t, int count) {
           for (int i = 0; i < count; i++) std::copy(bias, bias + 4, sums.get()[s][i]);
         });
-        multiply<Op>(sums.get(), b1 - b0, x, KX, w.get() + block * KX * WIDTH);
-        multiply<Op>(sums.get(), b1 - b0, read, KH, u.get() + block * KH * WIDTH);
-        in_blocks(b1 - b0, [&](int64_t s, int64_t first, int count) {
+        multiply<Op>(sums.get(), rows.count(), x, KX, w.get() + block * KX * WIDTH);
+        multiply<Op>(sums.get(), rows.count(), read, KH, u.get() + block * KH * WIDTH);
+        in_blocks(rows.count(), [&](int64_t s, int64_t first, int count) {
           for (int k = 0; k < count; k++) {
-            const int64_t b = b0 + first + k, at = b * H + unit;
+            const int64_t b = rows[first + k], at = b * H + unit;
             const Vec* a = sums.get()[s][k];
             const Vec i = sigmoid(a[0]), f = sigmoid(a[1]), o = sigmoid(a[3]);
             const Vec g = act<RELU>(a[2]);
             Vec c = f * load(c_before + at, n) + i * update.times(g, b, unit);
             c = cell.times(c, b, unit);
-            Vec h = o * act<RELU>(c);
-            if (is_held(p, r, t, b)) c = load(c_before + at, n), h = load(h_before + at, n);
+            const Vec h = o * act<RELU>(c);
             store(v.c + now * H + at, c, n);
             store(v.h + now * H + at, h, n);
             put_read(t + 1, b, unit, h, n);
@@ -121,6 +122,16 @@ template <class Op, bool RELU> void forward(const Call& p, const Forward& v) {
             }
           }
         });
+      }
+      for (int64_t b = b0; b < b1; b++) {  // the ended keep their states
+        if (!has_ended(p, r, t, b)) continue;
+        for (int64_t unit = u0; unit < u1; unit += LANES) {
+          const int64_t n = std::min<int64_t>(LANES, H - unit), at = b * H + unit;
+          store(v.c + now * H + at, load(c_before + at, n), n);
+          store(v.h + now * H + at, load(h_before + at, n), n);
+          for (int64_t j = 0; v.gates && j < 4; j++)
+            store(v.gates + ((now + b) * 4 + j) * H + unit, Vec{}, n);
+        }
       }
       meet();
     }
@@ -133,7 +144,8 @@ struct Backward {
   const float *grad_h, *grad_c;           // (R, T, B, H), or null for zeros
   const float *h, *c, *gates;             // what forward found
   const float *x, *h0, *c0, *w_ih, *w_hh;  // what it was given
-  float *dx, *dh0, *dc0, *dw_ih, *dw_hh, *db;  // dh0 and dc0 zeros at first; db (R, 4H) or null
+  // dh0 and dc0 zeros at first, dx if there are lengths; db (R, 4H) or null
+  float *dx, *dh0, *dc0, *dw_ih, *dw_hh, *db;
 };
 
 // Panels of (R, 4H, N), its rows being summed over: (R, blocks of WIDTH columns, words, WIDTH).
@@ -151,7 +163,8 @@ Buffer<typename Op::Word> pack_transposed(const Call& p, const float* weight, in
 }
 
 // Through time, from the last step to the first: the gradients da (R, T, B, 4H) of the gates' sums,
-// those of the first states, and, as its masks pass by, what the gates read of h (R, T, B, H).
+// those of the first states, and, as its masks pass by, what the gates read of h (R, T, B, H). Rows
+// that have ended are left out.
 template <class Op, bool RELU>
 void through_time(const Call& p, const Backward& v, typename Op::Element* da,
                   typename Op::Element* read) {
@@ -164,58 +177,62 @@ void through_time(const Call& p, const Backward& v, typename Op::Element* da,
     Factors update(p, part, UPDATE), hidden(p, part, HIDDEN), cell(p, part, CELL);
     const int64_t tiles = (b1 - b0 + ROWS - 1) / ROWS;
     Buffer<Tile> sums(tiles);
+    Rows rows(b1 - b0);  // those to which a gradient comes back through step t + 1
+    Buffer<Word> copy(p.lengths ? (b1 - b0) * K : 0);
     for (int64_t t = p.T - 1; t >= -1; t--) {
       const int64_t now = (r * p.T + t) * B;
       const float* h_before = t > 0 ? v.h + (now - B) * H : v.h0 + r * B * H;
       const float* c_before = t > 0 ? v.c + (now - B) * H : v.c0 + r * B * H;
-      float *dh0 = v.dh0 + r * B * H, *dc = v.dc0 + r * B * H;  // dh0 keeps dh of held rows
-      const Word* after = reinterpret_cast<const Word*>(da + (now + B + b0) * 4 * H);
+      float *dh0 = v.dh0 + r * B * H, *dc = v.dc0 + r * B * H;  // dh0 keeps dh of ended rows
+      const Word* after = nullptr;
+      if (t < p.T - 1) {
+        rows.find(p, r, t + 1, t + 2, b0, b1);
+        after = reinterpret_cast<const Word*>(da + (now + B) * 4 * H);
+        after = rows.in_one_piece(after, K, 0, rows.count(), copy.get());
+      }
       if (t >= 0) update.at_step(t), cell.at_step(t);
 
       // Of step t: dh and dc, from them da; `recurrent` is what came back through step t + 1.
       const auto differentiate = [&](int64_t b, int64_t unit, Vec recurrent, int64_t n) {
         const int64_t at = b * H + unit;
         Vec dh = hidden.times(recurrent, b, unit);
-        if (is_held(p, r, t + 1, b)) dh = load(dh0 + at, n);
+        if (has_ended(p, r, t + 1, b)) dh = load(dh0 + at, n);
         if (t < 0) return store(dh0 + at, dh, n);
         if (v.grad_h) dh = dh + load(v.grad_h + now * H + at, n);
-        Vec d = load(dc + at, n), di{}, df{}, dg{}, dq{};
+        Vec d = load(dc + at, n);
         if (v.grad_c) d = d + load(v.grad_c + now * H + at, n);
-        if (is_held(p, r, t, b)) {
-          store(dh0 + at, dh, n);
-        } else {
-          const float* gates = v.gates + (now + b) * 4 * H + unit;
-          const Vec i = load(gates, n), f = load(gates + H, n);
-          const Vec g = load(gates + 2 * H, n), o = load(gates + 3 * H, n);
-          const Vec y = act<RELU>(load(v.c + now * H + at, n)), one = all(1.f);
-          d = cell.times(d + dh * o * slope<RELU>(y), b, unit);
-          const Vec masked = update.times(d, b, unit);
-          di = masked * g * (i * (one - i));
-          df = d * load(c_before + at, n) * (f * (one - f));
-          dg = masked * i * slope<RELU>(g);
-          dq = dh * y * (o * (one - o));
-          d = d * f;
-        }
-        store(dc + at, d, n);
+        if (has_ended(p, r, t, b)) return store(dh0 + at, dh, n), store(dc + at, d, n);
+        const float* gates = v.gates + (now + b) * 4 * H + unit;
+        const Vec i = load(gates, n), f = load(gates + H, n);
+        const Vec g = load(gates + 2 * H, n), o = load(gates + 3 * H, n);
+        const Vec y = act<RELU>(load(v.c + now * H + at, n)), one = all(1.f);
+        d = cell.times(d + dh * o * slope<RELU>(y), b, unit);
+        const Vec masked = update.times(d, b, unit);
         auto* to = da + (now + b) * 4 * H + unit;
-        Op::put(to, di, n), Op::put(to + H, df, n);
-        Op::put(to + 2 * H, dg, n), Op::put(to + 3 * H, dq, n);
+        Op::put(to, masked * g * (i * (one - i)), n);
+        Op::put(to + H, d * load(c_before + at, n) * (f * (one - f)), n);
+        Op::put(to + 2 * H, masked * i * slope<RELU>(g), n);
+        Op::put(to + 3 * H, dh * y * (o * (one - o)), n);
+        store(dc + at, d * f, n);
       };
       for (int64_t first = u0; first < u1; first += WIDTH) {
         const int64_t block = r * blocks + first / WIDTH;
         std::memset(static_cast<void*>(sums.get()), 0, tiles * sizeof(Tile));
-        if (t < p.T - 1) multiply<Op>(sums.get(), b1 - b0, after, K, u.get() + block * K * WIDTH);
-        in_blocks(b1 - b0, [&](int64_t s, int64_t row, int count) {
+        if (after) multiply<Op>(sums.get(), rows.count(), after, K, u.get() + block * K * WIDTH);
+        in_blocks(rows.count(), [&](int64_t s, int64_t row, int count) {
           for (int k = 0; k < count; k++)
             for (int64_t j = 0, unit = first; j < 4 && unit < u1; j++, unit += LANES)
-              differentiate(b0 + row + k, unit, sums.get()[s][k][j],
+              differentiate(rows[row + k], unit, sums.get()[s][k][j],
                             std::min<int64_t>(LANES, H - unit));
         });
       }
+      for (int64_t b = b0; b < b1; b++)
+        for (int64_t unit = u0; unit < u1 && (!after || has_ended(p, r, t + 1, b)); unit += LANES)
+          differentiate(b, unit, Vec{}, std::min<int64_t>(LANES, H - unit));
       if (t < 0) break;
       hidden.at_step(t);
       for (int64_t b = b0; read && b < b1; b++)
-        for (int64_t unit = u0; unit < u1; unit += LANES) {
+        for (int64_t unit = u0; unit < u1 && !has_ended(p, r, t, b); unit += LANES) {
           const int64_t n = std::min<int64_t>(LANES, H - unit);
           const Vec seen = hidden.times(load(h_before + b * H + unit, n), b, unit);
           Op::put(read + (now + b) * H + unit, seen, n);
@@ -227,15 +244,21 @@ void through_time(const Call& p, const Backward& v, typename Op::Element* da,
 
 // dx = da W.
 template <class Op>
-void input_gradient(const Call& p, const Backward& v, const typename Op::Element* da) {
+void input_gradient(const Call& p, const Backward& v, const std::vector<Rows>& living,
+                    const typename Op::Element* da) {
+  using Word = typename Op::Word;
   constexpr int64_t CHUNK = 8 * ROWS;
-  const int64_t K = words<Op>(4 * p.H), blocks = (p.I + WIDTH - 1) / WIDTH, rows = p.T * p.B;
-  const int64_t chunks = (rows + CHUNK - 1) / CHUNK;
+  const int64_t K = words<Op>(4 * p.H), blocks = (p.I + WIDTH - 1) / WIDTH, all = p.T * p.B;
+  const int64_t chunks = (all + CHUNK - 1) / CHUNK;
   const auto w = pack_transposed<Op>(p, v.w_ih, p.I);
   in_parallel(p.threads, p.R * chunks, [&](int64_t task) {
     const int64_t r = task / chunks, begin = task % chunks * CHUNK;
-    const int64_t count = std::min(CHUNK, rows - begin), first = r * rows + begin;
-    const auto* a = reinterpret_cast<const typename Op::Word*>(da + first * 4 * p.H);
+    const Rows& rows = living[r];
+    const int64_t count = std::min(CHUNK, rows.count() - begin);
+    if (count <= 0) return;
+    Buffer<Word> copy(p.lengths ? CHUNK * K : 0);
+    const auto* a = reinterpret_cast<const Word*>(da + r * all * 4 * p.H);
+    a = rows.in_one_piece(a, K, begin, count, copy.get());
     Buffer<Tile> sums(CHUNK / ROWS);
     for (int64_t block = 0; block < blocks; block++) {
       std::memset(static_cast<void*>(sums.get()), 0, CHUNK / ROWS * sizeof(Tile));
@@ -243,7 +266,7 @@ void input_gradient(const Call& p, const Backward& v, const typename Op::Element
       in_blocks(count, [&](int64_t s, int64_t row, int m) {
         for (int i = 0; i < m; i++)
           for (int64_t j = 0, n = block * WIDTH; j < 4 && n < p.I; j++, n += LANES)
-            store(v.dx + (first + row + i) * p.I + n, sums.get()[s][i][j],
+            store(v.dx + (r * all + rows[begin + row + i]) * p.I + n, sums.get()[s][i][j],
                   std::min<int64_t>(LANES, p.I - n));
       });
     }
@@ -252,26 +275,29 @@ void input_gradient(const Call& p, const Backward& v, const typename Op::Element
 
 // dW = da^T x, dU = da^T read and db = da^T 1, a replica after the other.
 template <class Op>
-void weight_gradients(const Call& p, const Backward& v, const typename Op::Element* da,
-                      const typename Op::Element* read) {
+void weight_gradients(const Call& p, const Backward& v, const std::vector<Rows>& living,
+                      const typename Op::Element* da, const typename Op::Element* read) {
   using Word = typename Op::Word;
   constexpr int64_t TILES = 8, CHUNK = TILES * ROWS;
-  const int64_t N4 = 4 * p.H, rows = p.T * p.B, K = words<Op>(rows);
+  const int64_t N4 = 4 * p.H, all = p.T * p.B;
   const int64_t x_blocks = (p.I + WIDTH - 1) / WIDTH, h_blocks = (p.H + WIDTH - 1) / WIDTH;
   const int64_t blocks = x_blocks + h_blocks, chunks = (N4 + CHUNK - 1) / CHUNK;
-  Buffer<Word> panels(blocks * K * WIDTH);
+  Buffer<Word> panels(blocks * words<Op>(all) * WIDTH);
   for (int64_t r = 0; r < p.R; r++) {
+    const Rows& rows = living[r];
+    const int64_t K = words<Op>(rows.count());
     in_parallel(p.threads, blocks, [&](int64_t block) {
       const auto pack = [&](int64_t N, int64_t first, auto row) {
-        pack_rows<Op>(panels.get() + block * K * WIDTH, rows, std::min<int64_t>(WIDTH, N - first),
-                      [&](int64_t k) { return row(k) + first; });
+        pack_rows<Op>(panels.get() + block * K * WIDTH, rows.count(),
+                      std::min<int64_t>(WIDTH, N - first),
+                      [&](int64_t k) { return row(rows[k]) + first; });
       };
       const int64_t unit = (block - x_blocks) * WIDTH;
-      const float *x = v.x + r * rows * p.I, *h0 = v.h0 + r * p.B * p.H, *h = v.h + r * rows * p.H;
+      const float *x = v.x + r * all * p.I, *h0 = v.h0 + r * p.B * p.H, *h = v.h + r * all * p.H;
       if (block < x_blocks)
         pack(p.I, block * WIDTH, [&](int64_t k) { return x + k * p.I; });
       else if (read)
-        pack(p.H, unit, [&](int64_t k) { return read + (r * rows + k) * p.H; });
+        pack(p.H, unit, [&](int64_t k) { return read + (r * all + k) * p.H; });
       else
         pack(p.H, unit, [&](int64_t k) { return k < p.B ? h0 + k * p.H : h + (k - p.B) * p.H; });
     });
@@ -285,9 +311,9 @@ void weight_gradients(const Call& p, const Backward& v, const typename Op::Eleme
         const int64_t depth = std::min(DEPTH, K - k0);
         for (int64_t k = 0; k < depth; k++) {
           const int64_t row = (k0 + k) * Op::PER_WORD;
-          const auto* low = da + (r * rows + row) * N4 + first;
-          const bool pair = Op::PER_WORD > 1 && row + 1 < rows;
-          const auto* high = low + (pair ? N4 : 0);
+          const bool pair = Op::PER_WORD > 1 && row + 1 < rows.count();
+          const auto* low = da + (r * all + rows[row]) * N4 + first;
+          const auto* high = pair ? da + (r * all + rows[row + 1]) * N4 + first : low;
           for (int64_t m = 0; m < count; m++) {
             line[m] = Op::word(low[m], pair ? high[m] : typename Op::Element(0));
             totals[m] += Op::widen(low[m]) + (pair ? Op::widen(high[m]) : 0.f);
@@ -324,8 +350,10 @@ template <class Op, bool RELU> void backward(const Call& p, const Backward& v) {
   Buffer<Element> da(p.R * p.T * p.B * 4 * p.H), read(dropped ? p.R * p.T * p.B * p.H : 0);
   Element* const seen = dropped ? read.get() : nullptr;  // else it is the states themselves
   through_time<Op, RELU>(p, v, da.get(), seen);
-  input_gradient<Op>(p, v, da.get());
-  weight_gradients<Op>(p, v, da.get(), seen);
+  std::vector<Rows> living;
+  for (int64_t r = 0; r < p.R; r++) living.emplace_back(p.T * p.B).find(p, r, 0, p.T, 0, p.B);
+  input_gradient<Op>(p, v, living, da.get());
+  weight_gradients<Op>(p, v, living, da.get(), seen);
 }
 
 template <class F> int guarded(F f) {  // 0, or 1 where memory does not suffice

@@ -115,8 +115,9 @@ def backward(
 ) -> list[Tensor]:
     """Gradients of those of ``inputs`` that are given; ``states`` are forward's three results."""
     x, h0, c0, w_ih, w_hh, b_ih, _ = inputs
-    dx, dw_ih, dw_hh = (torch.empty(v.shape, dtype=torch.float32) for v in (x, w_ih, w_hh))
+    dw_ih, dw_hh = (torch.empty(v.shape, dtype=torch.float32) for v in (w_ih, w_hh))
     dh0, dc0 = (torch.zeros(v.shape, dtype=torch.float32) for v in (h0, c0))
+    dx = (torch.empty if dropout[4] is None else torch.zeros)(x.shape, dtype=torch.float32)
     db = None if b_ih is None else torch.empty(b_ih.shape, dtype=torch.float32)
     call = _call(cell, inputs, dropout, layer, direction, bf16)
     tensors = (*grads, *states, x, h0, c0, w_ih, w_hh, dx, dh0, dc0, dw_ih, dw_hh, db)

@@ -9,6 +9,7 @@
 #include <memory>
 #include <new>
 #include <thread>
+#include <vector>
 
 #ifdef _OPENMP
 #include <omp.h>

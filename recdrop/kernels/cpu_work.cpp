@@ -165,6 +165,44 @@ template <class F> void in_parts(const Call& p, F f) {
   });
 }
 
+// Rows --------------------------------------------------------------------------------------------
+
+inline bool has_ended(const Call& p, int64_t r, int64_t t, int64_t b) {
+  return p.lengths && t >= p.lengths[r * p.B + b];
+}
+
+// The rows that go on, for products to leave out those that have ended.
+class Rows {
+ public:
+  explicit Rows(int64_t most) : numbers_(most) {}
+
+  // Of replica r's rows [b0, b1) at steps [t0, t1); row b at step t is number (t - t0) * B + b.
+  void find(const Call& p, int64_t r, int64_t t0, int64_t t1, int64_t b0, int64_t b1) {
+    count_ = 0;
+    for (int64_t t = t0; t < t1; t++)
+      for (int64_t b = b0; b < b1; b++)
+        if (!has_ended(p, r, t, b)) numbers_.get()[count_++] = (t - t0) * p.B + b;
+    all_ = count_ == (t1 - t0) * (b1 - b0);
+  }
+
+  int64_t count() const { return count_; }
+  int64_t operator[](int64_t k) const { return numbers_.get()[k]; }
+
+  // The next n from the k-th on, each `width` long, in one piece: of `matrix`, or of `copy`.
+  template <class T>
+  const T* in_one_piece(const T* matrix, int64_t width, int64_t k, int64_t n, T* copy) const {
+    if (n && all_) return matrix + (*this)[k] * width;
+    for (int64_t i = 0; i < n; i++)
+      std::copy_n(matrix + (*this)[k + i] * width, width, copy + i * width);
+    return copy;
+  }
+
+ private:
+  int64_t count_ = 0;
+  bool all_ = false;
+  Buffer<int64_t> numbers_;
+};
+
 // Masks -------------------------------------------------------------------------------------------
 
 typedef uint64_t Wide __attribute__((vector_size(4 * LANES)));  // a 32-bit word to a lane
