@@ -22,6 +22,7 @@ export GOMP_SPINCOUNT
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
+# Modules are compiled to bytecode when they are first used: all at once would take a minute.
 env: $(STAMP) ## Install everything into .venv; does nothing where it is up to date
 
 $(STAMP): pyproject.toml constraints.txt
@@ -29,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    echo "recdrop needs Python 3.11 or newer, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)." \
 	         "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -c constraints.txt -e '.[study,book,test]'
+	$(BIN)/pip install -q --no-compile -c constraints.txt -e '.[study,book,test]'
 	@touch $@
 
 # Training resumes: what runs/results holds already is read and not trained again, so that an

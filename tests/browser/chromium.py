@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
+# The first has no window to draw, and is a fifth faster for it.
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome-stable",
+         "google-chrome", "chrome")  # fmt: skip
 MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 REMEDY = "no Chromium was found, so pages are not looked at; install it: apt-get install chromium"
 FLAGS = [
