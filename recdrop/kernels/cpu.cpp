@@ -123,7 +123,7 @@ template <class Op, bool RELU> void forward(const Call& p, const Forward& v) {
           }
         });
       }
-      for (int64_t b = b0; b < b1; b++) {  // the ended keep their states
+      for (int64_t b = b0; b < b1; b++) {  // the ended keep their states and have no gates
         if (!has_ended(p, r, t, b)) continue;
         for (int64_t unit = u0; unit < u1; unit += LANES) {
           const int64_t n = std::min<int64_t>(LANES, H - unit), at = b * H + unit;
