@@ -68,17 +68,33 @@ def test_networks_of_each_length_and_rate_and_without_dropout(tmp_path):
     assert not list(tmp_path.glob("*.npz")), "many networks, and nobody looks into them"
 
 
-def test_a_network_that_did_not_learn_says_nothing_of_the_test():
-    def network(rate: float, train: float, test: float) -> dict:
-        condition = {"rate": rate, "settings": {"length": 9}}
-        return {"condition": condition, "final": {"last": {"train": train, "test": test}}}
+def network(rate: float, train: float, test: float, seed: int = 0) -> dict:
+    condition = {"rate": rate, "seed": seed, "settings": {"length": 9}}
+    return {"condition": condition, "final": {"last": {"train": train, "test": test}}}
 
+
+def test_a_network_that_did_not_learn_says_nothing_of_the_test():
     made = [network(0.5, 1.0, 0.2), network(0.5, 0.5, 0.5), network(0.1, 0.3, 0.3)]
     low, high = beyond.cells(made)
     assert (low.rate, low.learned, low.trained) == (0.1, False, 1)
     assert (high.test, high.trained) == ((0.2,), 2)
     assert beyond.onset([low, high], 9) is None
-    assert "| 9 | 8 | 1 of 3 | – | – |" in beyond.onsets([low, high])
+    assert "| 9 | 8 | 1 of 3 | – | – | – |" in beyond.onsets(made)
+
+
+def test_the_table_of_onsets_has_each_seed_besides_their_mean():
+    """Seed 0 falls at once and seed 1 late: the mean lies between them."""
+    tests = {0: (1.0, 0.0, 0.0), 1: (1.0, 1.0, 0.0)}
+    made = [
+        network(rate, 1.0, test, seed)
+        for seed, mine in tests.items()
+        for rate, test in zip((0.1, 0.3, 0.5), mine, strict=True)
+    ]
+    alone = [beyond.onset(beyond.cells(made[i : i + 3]), 9)[1] for i in (0, 3)]
+    rate, mean = beyond.onset(beyond.cells(made), 9)
+    assert alone[1] < mean < alone[0]
+    expected = f"| 9 | 8 | 6 of 6 | {rate:.2f} | {mean:.4f} | {alone[0]:.4f}, {alone[1]:.4f} |"
+    assert expected in beyond.onsets(made)
 
 
 def test_the_onset_lies_where_the_accuracy_is_halfway():

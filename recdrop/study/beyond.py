@@ -164,14 +164,22 @@ def onset(cells: list[Cell], length: int) -> tuple[float, float] | None:
     return None
 
 
-def onsets(cells: list[Cell]) -> str:
-    """A Markdown table: by length, where Moon's failure sets in and what is left there."""
+def onsets(manifests: list[dict]) -> str:
+    """A Markdown table of :func:`fading`'s networks: by length, where Moon's failure sets in and
+    what is left there, of the mean accuracy and of each seed's.
+    """
+    together = cells(manifests)
+    seeds = sorted({m["condition"]["seed"] for m in manifests})
+    apart = [cells([m for m in manifests if m["condition"]["seed"] == s]) for s in seeds]
     rows = []
-    for length in sorted({c.length for c in cells}):
-        found = onset(cells, length)
+    for length in sorted({c.length for c in together}):
+        found = onset(together, length)
         figures = ["–", "–"] if found is None else [f"{found[0]:.2f}", f"{found[1]:.4f}"]
-        mine = [c for c in cells if c.length == length and c.rate]
+        traces = [onset(mine, length) for mine in apart]
+        each = ", ".join("–" if t is None else f"{t[1]:.4f}" for t in traces)
+        mine = [c for c in together if c.length == length and c.rate]
         count = f"{sum(len(c.test) for c in mine)} of {sum(c.trained for c in mine)}"
-        rows.append([str(length), f"{factors(length):g}", count, *figures])
-    header = ["symbols", "factors of q", "networks that learned", "rate at onset", "trace left"]
+        rows.append([str(length), f"{factors(length):g}", count, *figures, each])
+    learned = "networks that learned"
+    header = ["symbols", "factors of q", learned, "rate at onset", "trace left", "by seed"]
     return tables.of(header, rows)

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist, mean, stdev
 
@@ -217,7 +218,7 @@ def summary(
     return of(["network", *keys, "seeds", "diverged", "manifests"], rows)
 
 
-def profiles(named: dict[str, dict], keys: tuple[str, ...]) -> str:
+def profiles(named: dict[str, dict], keys: Sequence[str]) -> str:
     """What the profiles of a task fix, one in a row."""
     rows = [[name, *(_size(profile[key]) for key in keys)] for name, profile in named.items()]
     return of(["profile", *keys], rows)
