@@ -31,12 +31,23 @@ class Dropout(nn.Module):
         if site not in ("input", "output"):
             raise ValueError(f"site={site!r} is unknown; choose 'input' or 'output'")
         self.p, self.site = p, site
-        self.register_buffer("threshold", torch.tensor(threshold(p, "p")), persistent=False)
+
+    @property
+    def p(self) -> float:
+        """The dropout rate; may be replaced at any time."""
+        return self._p
+
+    @p.setter
+    def p(self, p: float) -> None:
+        before = self._buffers.get("threshold")
+        level = torch.tensor(threshold(p, "p"), device=None if before is None else before.device)
+        self._p = p
+        self.register_buffer("threshold", level, persistent=False)
 
     def _apply(self, fn, recurse=True):
         """The buffer is in no state_dict: make it anew, or ``to_empty`` would leave it random."""
         super()._apply(fn, recurse)
-        self.threshold = torch.tensor(threshold(self.p, "p"), device=self.threshold.device)
+        self.p = self.p
         return self
 
     def forward(self, input: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from recdrop.cells import ACTIVATIONS
 from recdrop.dropout import LEVELS, SITES, RecurrentDropout, threshold
 from recdrop.forward import forward_dropout
 from recdrop.recurrence import scan
+from recdrop.replicate import TransformType, transforms
 
 
 class _Recurrent:
@@ -82,7 +83,8 @@ class _Recurrent:
         # torch's own between-layer dropout would not follow a table's seeds.
         seeded = self.training and self.dropout > 0 and masks.is_seeded()
         own_activation = self.activation == "relu" and self.mode in ("LSTM", "GRU")
-        if dropped or seeded or own_activation or _in_transform():
+        # torch.nn's own operator has no batching rule.
+        if dropped or seeded or own_activation or TransformType.Vmap in transforms():
             return False
         low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
         return low is None or self.mode != "LSTM" or torch_runs_lstm(low)
@@ -115,7 +117,7 @@ class _Recurrent:
         x, lengths = layouts.to_steps(input, self.batch_first)  # (T, B, I), (B,) or None
         hx = self._initial_states(input, x, hx)
         seed = torch.zeros((), dtype=torch.int64, device=x.device)
-        if self.training and (self.recurrent_dropout.active or self.dropout or _in_transform()):
+        if self.training and (self.recurrent_dropout.active or self.dropout or transforms()):
             seed = masks.next_seed(x.device)
         states = []
         for layer in range(self.num_layers):
@@ -155,11 +157,24 @@ class _Recurrent:
             slots = self.num_layers * (1 + self.bidirectional)
             hx = (x.new_zeros(slots, x.shape[1], self.hidden_size),) * kinds
         else:
-            hx = tuple(hx) if kinds == 2 else (hx,)
+            hx = tuple(hx) if kinds == 2 and not isinstance(hx, Tensor) else (hx,)
+            self._check_states(hx, kinds)
             hx = tuple(v.unsqueeze(1) for v in hx) if layouts.is_unbatched(input) else hx
         rows_first = x.transpose(0, 1) if self.batch_first else x
         self.check_forward_args(rows_first, hx if kinds == 2 else hx[0], None)  # torch's messages
         return hx
+
+    def _check_states(self, hx: tuple, kinds: int) -> None:
+        """What torch.nn leaves to its operator to find."""
+        if len(hx) != kinds:
+            raise ValueError(f"hx is not two tensors but {len(hx)}; give an LSTM (h_0, c_0)")
+        weights = self.weight_ih_l0.dtype
+        for v in hx:
+            if v.dtype != weights and not torch._C._is_any_autocast_enabled():
+                raise ValueError(
+                    f"hx has dtype {v.dtype} and the weights have {weights}; convert it: "
+                    f"hx.to({weights})"
+                )
 
 
 def torch_runs_lstm(low: torch.dtype) -> bool:
@@ -177,11 +192,6 @@ def torch_runs_lstm(low: torch.dtype) -> bool:
 _RUNS: dict[torch.dtype, bool] = {}
 # What torch.compiler.assume_constant_result does, which would import the compiler: seconds.
 torch_runs_lstm._dynamo_marked_constant = True
-
-
-def _in_transform() -> bool:
-    """Inside a torch.func transform, where torch.nn's own operator has no batching rule."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 class _Gated(_Recurrent):

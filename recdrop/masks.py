@@ -166,7 +166,7 @@ def next_seed(device: torch.device | str = "cpu") -> Tensor:
         return _surrounding[-1].next().to(device)
     if torch.compiler.is_compiling():
         # randint would draw from the graph's own generator, and two equal calls might become one.
-        seed = torch.empty((), dtype=torch.int64)
+        seed = torch.empty((), dtype=torch.int64, device="cpu")
         _draw_into(seed)
     else:
         seed = _draw()
@@ -174,7 +174,8 @@ def next_seed(device: torch.device | str = "cpu") -> Tensor:
 
 
 def _draw() -> Tensor:
-    return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64)
+    # On the CPU whatever torch's default device is: its generator is the one that seeds masks.
+    return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device="cpu")
 
 
 @custom_op("recdrop::draw_seed", mutates_args={"seed"})

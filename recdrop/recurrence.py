@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.library import Library, custom_op
 
 from recdrop.kernels import bptt, cpu, reference, triton
-from recdrop.replicate import vmap_rule
+from recdrop.replicate import refuse_derivatives, vmap_rule
 
 
 def scan(
@@ -56,7 +56,11 @@ def scan(
     Returns:
         h (R, T, B, H) and c (R, T, B, H), the states after each step; c is (R, 0, B, H) for cells
         without one. The final state is that of the last step.
+
+    Raises:
+        NotImplementedError: torch.func's grad, vjp or jvp surrounds the call.
     """
+    refuse_derivatives("scan")
     tensors = (x, h0, c0, w_ih, w_hh, b_ih, b_hh)
     dropout = (thresholds, scale, per_step, seeds, lengths)
     h, c, _ = _scan(cell, *tensors, *dropout, layer, direction, bf16, _is_needed(*tensors))
@@ -176,17 +180,18 @@ _scan.register_vmap(vmap_rule(_folded))
 
 
 def _autocast(device: str):
-    """torch.autocast to bfloat16 rounds operands to it and takes all else to float32."""
+    """torch.autocast to bfloat16 rounds operands to it and takes all else to float32; so does
+    float16, but for the rounding, as kernels do not know it."""
 
     def rule(cell, *args):
         tensors, rest, (bf16, keep) = args[:7], args[7:14], args[14:]
         low = torch.get_autocast_dtype(device)
         double = any(v is not None and v.dtype is torch.float64 for v in tensors)
         with torch.amp.autocast(device, enabled=False):
-            if low is not torch.bfloat16 or double:
+            if low not in (torch.bfloat16, torch.float16) or double:
                 return _scan(cell, *tensors, *rest, bf16, keep)
             tensors = [None if v is None else v.to(torch.float32) for v in tensors]
-            return _scan(cell, *tensors, *rest, True, keep)
+            return _scan(cell, *tensors, *rest, low is torch.bfloat16, keep)
 
     return rule
 

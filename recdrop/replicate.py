@@ -1,8 +1,35 @@
-"""The replica dimension under torch.vmap: what all our operators do with stacked networks."""
+"""Our operators under torch.func: torch.vmap stacks networks, other transforms are refused."""
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
+from torch._C._functorch import TransformType
+
+
+def transforms() -> set[TransformType]:
+    """The kinds of torch.func transforms that surround the caller.
+
+    A compiler cannot tell, and what it compiles must be good for torch.vmap too.
+    """
+    if torch.compiler.is_compiling():
+        return {TransformType.Vmap}
+    if torch._C._functorch.peek_interpreter_stack() is None:
+        return set()
+    return {level.key() for level in torch._C._functorch.get_interpreter_stack()}
+
+
+def refuse_derivatives(operator: str) -> None:
+    """To be called where an operator is used, as torch would pass over its derivatives in silence.
+
+    Raises:
+        NotImplementedError: torch.func differentiates what surrounds the caller.
+    """
+    if transforms() & {TransformType.Grad, TransformType.Jvp}:
+        raise NotImplementedError(
+            f"torch.func's grad, vjp and jvp do not know recdrop's {operator}; take gradients by "
+            "backward() or torch.autograd.grad, around a torch.vmap if there is one"
+        )
 
 
 def vmap_rule(operator: Callable) -> Callable:

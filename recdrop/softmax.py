@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.library import Library, custom_op
 
 from recdrop.kernels import output
-from recdrop.replicate import vmap_rule
+from recdrop.replicate import refuse_derivatives, vmap_rule
 
 CHUNK = 1 << 21
 """Logits held at once: 8 MB, which a cache holds and which keep matrix products efficient."""
@@ -26,7 +26,8 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
     """Losses in nats, ``-log softmax(x W^T + b)[target]``, element by element.
 
     Under torch.autocast to bfloat16 the operands of matrix products are rounded to it, where
-    gradients are recorded; losses without gradients, as an evaluation takes them, stay float32.
+    gradients are recorded; losses without gradients, as an evaluation takes them, stay float32,
+    and so does all of it under autocast to float16.
 
     Args:
         x: (..., K).
@@ -37,6 +38,10 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
     Returns:
         (...), of the dtype of ``x``; float32 under autocast.
 
+    Raises:
+        ValueError: ``target`` has not the shape of ``x`` without its last dimension.
+        NotImplementedError: torch.func's grad, vjp or jvp surrounds the call.
+
     >>> x, weight, target = torch.randn(5, 3, 8), torch.randn(100, 8), torch.zeros(5, 3).long()
     >>> losses = linear_cross_entropy(x, weight, None, target)
     >>> expected = torch.nn.functional.cross_entropy((x @ weight.T).permute(0, 2, 1), target,
@@ -44,6 +49,12 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
     >>> torch.allclose(losses, expected, atol=1e-5)
     True
     """
+    if target.shape != x.shape[:-1]:
+        raise ValueError(
+            f"target has the shape {tuple(target.shape)} and x {tuple(x.shape)}; "
+            f"give one target for each of the {tuple(x.shape[:-1])} rows of x"
+        )
+    refuse_derivatives("linear_cross_entropy")
     losses, *_ = cross_entropy(
         x.reshape(1, -1, x.shape[-1]),
         weight.unsqueeze(0),
@@ -211,17 +222,18 @@ cross_entropy.register_vmap(vmap_rule(cross_entropy))
 
 
 def _autocast(device: str):
-    """torch.autocast to bfloat16 rounds operands to it and takes all else to float32."""
+    """torch.autocast to bfloat16 rounds operands to it and takes all else to float32; so does
+    float16, but for the rounding: losses of float16 would be coarse."""
 
     def rule(x, weight, bias, target, ahead=False, bf16=False):
         tensors = x, weight, bias
         low = torch.get_autocast_dtype(device)
         double = any(v is not None and v.dtype is torch.float64 for v in tensors)
         with torch.amp.autocast(device, enabled=False):
-            if low is not torch.bfloat16 or double:
+            if low not in (torch.bfloat16, torch.float16) or double:
                 return cross_entropy(*tensors, target, ahead, bf16)
             tensors = [None if v is None else v.to(torch.float32) for v in tensors]
-            return cross_entropy(*tensors, target, ahead, bf16=ahead)
+            return cross_entropy(*tensors, target, ahead, bf16=ahead and low is torch.bfloat16)
 
     return rule
 

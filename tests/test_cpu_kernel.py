@@ -364,6 +364,17 @@ def test_compiles_as_one_graph(backend: str, autocast: bool):
         torch.testing.assert_close(a, b)
 
 
+def test_autocast_to_float16_takes_the_kernel_in_float32(backend: str, monkeypatch):
+    """Low inputs, as a linear layer before it gives them, would else be left to plain PyTorch."""
+    module, x = lstm(RecurrentDropout.gal(0.5)), torch.randn(5, 3, 6).half()
+    with masks.seeding(7):
+        expected, _ = module(x.float())
+    with masks.seeding(7), torch.autocast("cpu", torch.float16):
+        output, (h, c) = module(x)
+    assert output.dtype is h.dtype is c.dtype is torch.float32
+    assert torch.equal(output, expected)
+
+
 def test_a_module_in_bfloat16(backend: str):
     exact = lstm(RecurrentDropout.gal(0.5, scaling="paper"))
     low = lstm(RecurrentDropout.gal(0.5, scaling="paper")).bfloat16()

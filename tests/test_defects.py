@@ -294,3 +294,17 @@ def test_a_gru_state_is_not_rescaled():
 def test_the_scale_is_applied_once(scheme: str):
     h, _ = opened(getattr(RecurrentDropout, scheme)(0.75, per="step"))(ones(T=1))
     assert set(h.unique().tolist()) == {0.0, 4.0}
+
+
+# a rate that is changed and silently stays what it was
+
+
+def test_a_new_rate_of_forward_dropout_counts():
+    drop, x = recdrop.Dropout(0.5), torch.ones(100, 8)
+    drop.p = 0.0
+    assert torch.equal(drop(x), x)
+    drop.p = 0.75
+    assert set(drop(x).unique().tolist()) == {0.0, 4.0}
+    with pytest.raises(ValueError, match=r"p=1.5 is outside \[0, 1\)"):
+        drop.p = 1.5
+    assert (drop.p, float(drop(x).max())) == (0.75, 4.0)

@@ -848,3 +848,22 @@ def test_refuses_unknown_arguments(kind: str):
 def test_refuses_wrong_dropout_between_layers(kind: str, dropout: float):
     with pytest.raises(ValueError, match="dropout"):
         ours(kind, some_dropout(kind), num_layers=2, dropout=dropout)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.bfloat16])
+def test_initial_states_of_another_dtype_are_refused(kind: str, dtype: torch.dtype):
+    module = getattr(recdrop, kind)(4, 8, recurrent_dropout=RecurrentDropout.gal(0.5))
+    h = torch.zeros(1, 3, 8, dtype=dtype)
+    with pytest.raises(ValueError, match=f"hx has dtype {dtype}.*float32"):
+        module(torch.zeros(5, 3, 4), (h, h) if kind == "LSTM" else h)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_an_lstm_takes_two_initial_states(count: int):
+    module = recdrop.LSTM(4, 8, num_layers=2, recurrent_dropout=RecurrentDropout.gal(0.5))
+    h = torch.zeros(2, 3, 8)
+    with pytest.raises(ValueError, match=rf"two tensors but {count}; give an LSTM \(h_0, c_0\)"):
+        module(torch.zeros(5, 3, 4), (h,) * count)
+    with pytest.raises(ValueError, match="two tensors but 1"):
+        module(torch.zeros(5, 3, 4), h)

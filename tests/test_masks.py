@@ -318,6 +318,15 @@ def test_the_draw_in_a_compiled_graph_is_the_eager_one(monkeypatch: pytest.Monke
     assert torch.equal(torch.get_rng_state(), after)
 
 
+def test_seeds_are_drawn_on_the_cpu_whatever_the_default_device():
+    torch.manual_seed(4)
+    expected = masks.next_seed()
+    torch.manual_seed(4)
+    with torch.device("meta"):
+        found = masks.next_seed()
+    assert (found, found.device.type) == (expected, "cpu")
+
+
 @pytest.mark.parametrize("seed", [0, 7, -1, 2**62 + 5])
 def test_seeds_inside_seeding_are_philox_of_the_number_of_the_call(seed: int):
     """All 64 bits of it: half of them would make two of 65,536 networks alike by chance."""

@@ -110,6 +110,20 @@ def test_a_target_outside_the_vocabulary_is_refused(bad):
         linear_cross_entropy(x, weight, bias, target)
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (15,), (5,), (5, 3, 1)])
+def test_targets_of_another_shape_are_refused(shape):
+    """As many targets as rows, but batch first, would be paired wrongly."""
+    x, weight, bias, _ = inputs((5, 3))
+    with pytest.raises(ValueError, match=r"target has the shape .* one target for each of the \(5"):
+        linear_cross_entropy(x, weight, bias, torch.zeros(shape, dtype=torch.int64))
+
+
+def test_derivatives_by_torch_func_are_refused():
+    x, weight, bias, target = inputs()
+    with pytest.raises(NotImplementedError, match="linear_cross_entropy"):
+        torch.func.jvp(lambda x: linear_cross_entropy(x, weight, bias, target), (x,), (x,))
+
+
 @given(st.integers(0, 50), st.integers(1, 40), st.integers(1, 60))
 def test_chunks_cover_all_rows_once_and_keep_their_size(n, width, limit):
     before, softmax.CHUNK = softmax.CHUNK, limit
@@ -299,6 +313,14 @@ def test_autocast_takes_a_low_input_to_float32():
     x, weight, bias, target = inputs(dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         assert linear_cross_entropy(x.bfloat16(), weight, bias, target).dtype is torch.float32
+
+
+def test_autocast_to_float16_computes_in_float32():
+    """Losses of float16 would be steps of a hundredth, and kernels have no operands of it."""
+    x, weight, bias, target = inputs((35,), 65, 101, torch.float32)
+    with torch.autocast("cpu", torch.float16):
+        losses = linear_cross_entropy(x.half(), weight, bias, target)
+    assert torch.equal(losses, linear_cross_entropy(x.half().float(), weight, bias, target))
 
 
 def test_autocast_leaves_double_alone():

@@ -268,3 +268,28 @@ def test_the_default_backend():
         results.append([output, *torch.autograd.grad(output.sum(), list(rnn.parameters()))])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def forward_derivative(module: nn.Module, x: Tensor) -> Tensor:
+    return torch.func.jvp(lambda x: module(x)[0], (x,), (torch.ones_like(x),))[1]
+
+
+def backward_derivative(module: nn.Module, x: Tensor) -> Tensor:
+    return torch.func.grad(lambda x: module(x)[0].sum())(x)
+
+
+@every_kind
+@pytest.mark.parametrize("derivative", [forward_derivative, backward_derivative])
+def test_derivatives_by_torch_func_are_refused_and_not_zero(kind: str, derivative: Callable):
+    """Torch itself passes over the operator's forward derivative as if it were zero."""
+    module = getattr(recdrop, kind)(I, H, recurrent_dropout=RecurrentDropout.gal(0.5))
+    with pytest.raises(NotImplementedError, match="recdrop's scan; take gradients by backward"):
+        derivative(module, torch.randn(T, B, I))
+
+
+@every_kind
+def test_without_dropout_torch_func_differentiates_as_in_torch(kind: str):
+    module, torchs = getattr(recdrop, kind)(I, H), getattr(nn, kind)(I, H)
+    torchs.load_state_dict(module.state_dict())
+    x = torch.randn(T, B, I)
+    torch.testing.assert_close(backward_derivative(module, x), backward_derivative(torchs, x))

@@ -5,6 +5,8 @@ they compile for GPUs of two generations, which takes none."""
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -328,6 +330,30 @@ def test_a_graph_replays_with_the_callers_numbers(monkeypatch):
     for n in range(6):
         recorder.run(float(n), optional=0.5)  # another call: a tensor more
     assert recorder.recorded == 2
+
+
+def test_a_graph_is_one_threads_at_a_time(monkeypatch):
+    """Its tensors are its own: two calls at once would read each other's numbers."""
+    recorder = Recorder(monkeypatch)
+    launch = recorder.launch
+
+    def slow(tensors) -> None:
+        time.sleep(2e-4)
+        launch(tensors)
+
+    recorder.launch = slow
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(recorder.run, map(float, range(100))))
+    assert recorder.recorded == 1
+
+
+def test_a_graph_recorded_in_inference_mode_serves_others(monkeypatch):
+    recorder = Recorder(monkeypatch)
+    with torch.inference_mode():
+        for n in range(4):
+            recorder.run(float(n))
+    recorder.run(9.0)
+    assert recorder.recorded == 1
 
 
 def test_few_graphs_are_kept(monkeypatch):

@@ -1,5 +1,6 @@
 """Loops of kernel launches as CUDA graphs: a loop over time without Python between its steps."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ class _Graph:
     """A recorded loop over tensors of its own."""
 
     def __init__(self, launch: Launch, tensors: Sequence[Tensor | None]):
-        self.tensors = [None if v is None else v.clone() for v in tensors]
+        with torch.inference_mode(False):  # they outlive the mode of the call that is recorded
+            self.tensors = [None if v is None else v.clone() for v in tensors]
         self.replay = capture(lambda: launch(self.tensors)).replay
 
     def __call__(self, tensors: Sequence[Tensor | None], written: Sequence[int]) -> None:
@@ -33,6 +35,8 @@ class _Graph:
 
 _graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
 _calls: OrderedDict[Hashable, int] = OrderedDict()
+_lock = threading.Lock()
+"""A graph's tensors are those of one call at a time."""
 _off = 0  # for all threads, as backward passes run in others
 
 
@@ -61,19 +65,20 @@ def run(
         return
     kinds = (None if v is None else (v.shape, v.dtype) for v in tensors)
     key = (key, _stream(tensors[0]), *kinds)
-    if key not in _graphs:
-        seen = _calls.pop(key, 0) + 1
-        if seen <= WARM_UP:
-            _calls[key] = seen
-            while len(_calls) > 16 * MOST:
-                _calls.popitem(last=False)
-            launch(tensors)
-            return
-        _graphs[key] = _Graph(launch, tensors)
-        while len(_graphs) > MOST:
-            _graphs.popitem(last=False)
-    _graphs.move_to_end(key)
-    _graphs[key](tensors, written)
+    with _lock:
+        if key not in _graphs:
+            seen = _calls.pop(key, 0) + 1
+            if seen <= WARM_UP:
+                _calls[key] = seen
+                while len(_calls) > 16 * MOST:
+                    _calls.popitem(last=False)
+                launch(tensors)
+                return
+            _graphs[key] = _Graph(launch, tensors)
+            while len(_graphs) > MOST:
+                _graphs.popitem(last=False)
+        _graphs.move_to_end(key)
+        _graphs[key](tensors, written)
 
 
 def _on_cuda(v: Tensor) -> bool:
