@@ -92,7 +92,8 @@ class _Recurrent:
     def forward(self, input: Tensor | PackedSequence, hx=None):
         """As torch.nn's: output and final states, of the same shapes and types.
 
-        Raises ValueError or RuntimeError for an input or state of the wrong rank, size or dtype.
+        Raises ValueError or RuntimeError for an input or state of the wrong rank, size or dtype,
+        NotImplementedError under torch.func's grad, vjp or jvp where something is dropped.
         """
         if self._is_plain(input):
             return super().forward(input, hx)
@@ -229,7 +230,8 @@ class LSTM(_Gated, nn.LSTM):
 
     Shapes, dtypes, initial states, ``state_dict`` and PackedSequence are torch.nn's. With no active
     recurrent dropout it runs torch.nn's own operator. bfloat16 and float16, and float32 under
-    torch.autocast, have operands of low precision and states and sums in float32.
+    torch.autocast to bfloat16, have operands of low precision and states and sums in float32;
+    under torch.autocast to float16 all is float32.
 
     Args:
         recurrent_dropout: sites, rates, sampling and scaling; none by default.

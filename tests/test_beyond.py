@@ -82,6 +82,14 @@ def test_a_network_that_did_not_learn_says_nothing_of_the_test():
     assert "| 9 | 8 | 1 of 3 | – | – | – |" in beyond.onsets(made)
 
 
+def test_a_network_that_diverged_at_once_is_counted_and_has_no_figures():
+    gone = network(0.5, 0, 0) | {"final": {"last": None, "best": None}}
+    (cell,) = beyond.cells([gone, network(0.5, 1.0, 0.2)])
+    assert (cell.test, cell.trained) == ((0.2,), 2)
+    for table in (beyond.symbols([gone], "runs"), memory.phases([gone], "runs", None)):
+        assert table.count("\n") == 1, "its head alone"
+
+
 def test_the_table_of_onsets_has_each_seed_besides_their_mean():
     """Seed 0 falls at once and seed 1 late: the mean lies between them."""
     tests = {0: (1.0, 0.0, 0.0), 1: (1.0, 1.0, 0.0)}

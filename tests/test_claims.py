@@ -132,6 +132,46 @@ def test_a_stray_run_hides_no_finding():
     assert (found.effect, len(found.gains)) == (1, 3)
 
 
+def test_more_seeds_of_one_setting_hide_no_finding():
+    """As while a study of three seeds is extended to five."""
+    networks = [network("gal", 0.5, 100, seed) for seed in range(3)]
+    networks += [network("semeniuta", 0.5, 98, seed) for seed in range(3)]
+    networks += [network("semeniuta", 0.25, 99, seed) for seed in range(5)]
+    found = compare(Comparison(OWN, GAL), networks, 2)
+    assert (found.effect, len(found.gains)) == (2, 3)
+
+
+def test_the_best_of_all_is_better_than_its_own_scheme_at_other_settings():
+    claim = next(c for c in CLAIMS if c.number == 9)
+    networks = [
+        network(n["scheme"], n["rate"], n["test"], seed, n["per"], n["forward"])
+        for n in papers(3)
+        for seed in range(3)
+    ]
+    assert all(compare(c, networks, 3).verdict(c.relation, 0.01) == SUPPORTED
+               for c in claim.comparisons)  # fmt: skip
+    for n in networks:
+        if (n["scheme"], n["rate"], n["per"], n["forward"]) == ("semeniuta", 0.5, "step", False):
+            n["valid"] = n["test"] = 1.0
+    verdicts = [compare(c, networks, 3).verdict(c.relation, 0.01) for c in claim.comparisons]
+    assert verdicts.count(CONTRADICTED) == 1
+
+
+def test_only_the_own_scheme_improves_where_others_change_nothing():
+    claim = next(c for c in CLAIMS if c.number == 8)
+    spread = {0: -0.002, 1: 0.0, 2: 0.002}
+    networks = []
+    for n in papers(3):
+        test = {"semeniuta": 1.3}.get(n["scheme"], 1.4) if n["forward"] else 1.5
+        networks += [
+            network(n["scheme"], n["rate"], test + by, seed, n["per"], n["forward"])
+            for seed, by in spread.items()
+        ]
+    verdicts = [compare(c, networks, 3).verdict(c.relation, 0.01) for c in claim.comparisons]
+    assert CONTRADICTED not in verdicts
+    assert verdicts[0] == SUPPORTED
+
+
 def test_a_side_lacks_what_the_papers_grid_has():
     """Four settings of each scheme without and four with forward dropout."""
     networks = [

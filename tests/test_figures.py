@@ -221,6 +221,13 @@ def test_learning_curves_of_a_diverged_network_end_where_it_did(trained):
     assert not np.isnan(shown[:2]).any()
 
 
+def test_schemes_combined_have_a_colour_of_their_own(trained):
+    _, (manifest, *_) = trained
+    both = manifest | {"condition": manifest["condition"] | {"scheme": "semeniuta+gal"}}
+    (line,) = figures.learning_curves([both], ("train",), "accuracy").axes[0].lines
+    assert line.get_color() not in figures.COLOURS.values()
+
+
 def test_states_are_those_of_the_cell_in_both_phases(trained):
     folder, (manifest, *_) = trained
     x, _ = sequences(1, 15, torch.Generator().manual_seed(0))

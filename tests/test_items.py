@@ -132,19 +132,20 @@ def test_no_interval_where_all_is_right():
     assert compare(level, [right | setting], 1).interval is None
 
 
-def test_what_is_set_aside_is_of_one_network(tmp_path):
-    """The first stays, and nothing of a second run, whichever of the files it had left."""
+def test_what_is_set_aside_is_of_one_run(tmp_path):
+    """Nothing of a run that was interrupted, nor a file of one run beside another's manifest."""
     task = WordLanguageModel("smoke")
     asked = grid(task.name, task.settings, ["none"], [0.0], ["step"])
-    first = tmp_path / f"{asked[0].name}.json"
-    first.write_text("first")
+    manifest = tmp_path / f"{asked[0].name}.json"
+    manifest.write_text("first")
     results.set_aside(tmp_path, asked)
-    first.write_text("second")
-    items.save(tmp_path, asked[0], np.ones((3, 2)))
+    items.save(tmp_path, asked[0], np.ones((3, 2)))  # and then it was killed
     results.set_aside(tmp_path, asked)
-    assert [p.name for p in (tmp_path / "replaced").iterdir()] == [first.name]
-    assert (tmp_path / "replaced" / first.name).read_text() == "first"
-    assert [p.name for p in tmp_path.iterdir()] == ["replaced"]
+    manifest.write_text("second")
+    results.set_aside(tmp_path, asked)
+    found = {str(p.relative_to(tmp_path)): p for p in tmp_path.rglob("*.*")}
+    assert found.keys() == {f"replaced/{manifest.name}", f"replaced-2/{manifest.name}"}
+    assert [p.read_text() for _, p in sorted(found.items())] == ["second", "first"]
 
 
 def test_a_damaged_file_is_named(tmp_path):

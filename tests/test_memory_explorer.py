@@ -79,3 +79,23 @@ def test_a_value_that_cannot_be_is_refused(explorer, name: str, value: object, m
 def test_results_that_are_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="train the explorer's networks there"):
         MemoryExplorer(tmp_path)
+
+
+def test_a_given_sequence_is_kept_and_tells_the_length():
+    letters = "ACBD" + 26 * "C"
+    explorer = MemoryExplorer(sequence=letters)
+    assert (explorer.sequence, explorer.length) == (letters, 30)
+    assert len(MemoryExplorer(length=60).sequence) == 60
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"length": 31}, "length"),
+        ({"sequence": "AB"}, "sequence='AB' is not one of"),
+        ({"sequence": 30 * "C", "length": 15}, "30 symbols and length=15; leave one of them out"),
+    ],
+)
+def test_a_first_value_that_cannot_be_is_refused(settings: dict, message: str):
+    with pytest.raises(traitlets.TraitError, match=message):
+        MemoryExplorer(**settings)

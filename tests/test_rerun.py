@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from recdrop.cli import main
 from recdrop.study import results
@@ -72,6 +73,22 @@ def test_it_trains_and_does_not_read(tmp_path):
     (again / path.name).write_text(json.dumps(stale))
     assert rerun(path, again, progress=False).again["status"] == "finished"
     assert results.load(again / "replaced" / path.name)["status"] == "diverged"
+
+
+def test_what_a_gpu_made_needs_one(tmp_path, capsys):
+    """It is said before the result of an earlier rerun is moved."""
+    path = made(TASKS["order"](), tmp_path / "first")
+    manifest = json.loads(path.read_text())
+    manifest["made_with"]["device"] = "NVIDIA H200"
+    path.write_text(json.dumps(manifest))
+    again = tmp_path / "again"
+    rerun(path, again, device="cpu", progress=False)
+    before = (again / path.name).read_text()
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    assert main(["rerun", str(path), "--results-dir", str(again)]) == 2
+    assert "made on NVIDIA H200, and there is no GPU here; give" in capsys.readouterr().err
+    assert (again / path.name).read_text() == before
 
 
 def test_other_data_and_a_missing_epoch_are_told(tmp_path):

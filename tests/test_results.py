@@ -491,3 +491,13 @@ def test_characters_are_told_apart(tmp_path):
     write(tmp_path, c, figures, figures)
     rows = [r for r in tables.table(3, tmp_path) if r["n"]]
     assert "1.338" in tables.markdown(rows)
+
+
+def test_damaged_weights_are_named(tmp_path):
+    asked = condition()
+    results.save_weights(tmp_path, asked, {"w": torch.ones(3)})
+    (path,) = tmp_path.glob("*.npz")
+    assert results.load_weights(tmp_path, asked)["w"].tolist() == [1, 1, 1]
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match=f"{path.name} does not hold weights.*fresh=True"):
+        results.load_weights(tmp_path, asked)

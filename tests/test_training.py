@@ -180,6 +180,36 @@ def test_fresh_trains_anew(undisturbed, tmp_path):
     assert [m["curve"] for m in set_aside] == ["old"] * 3
 
 
+def test_a_manifest_lost_while_its_table_goes_on_is_made_again(undisturbed, tmp_path):
+    """Moon's leaves the table first; its manifest is damaged and moved away, as the error says."""
+    task = Order()
+
+    class Interrupted(Exception):
+        pass
+
+    def stop_behind_moons(self, table, epoch, *args):
+        if len(table) == 2:
+            raise Interrupted
+        return type(task).train_epoch(self, table, epoch, *args)
+
+    first = type("Stopped", (type(task),), {"train_epoch": stop_behind_moons})()
+    with pytest.raises(Interrupted):
+        run(tmp_path, first)
+    (manifest,) = tmp_path.glob("*.json")
+    manifest.unlink()
+    assert_same(tmp_path, run(tmp_path), *undisturbed)
+    assert_tidy(tmp_path)
+
+
+def test_each_fresh_run_sets_aside_the_one_before(tmp_path):
+    for n in range(3):
+        for m in run(tmp_path, fresh=n > 0):
+            path = tmp_path / f"{m['name']}.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"curve": f"run {n}"}))
+    kept = {p.parent.name: json.loads(p.read_text())["curve"] for p in tmp_path.rglob("*.json")}
+    assert kept == {tmp_path.name: "run 2", "replaced": "run 0", "replaced-2": "run 1"}
+
+
 def test_a_fresh_run_that_cannot_start_leaves_what_is_there(tmp_path, monkeypatch):
     """The corpus may be gone since."""
 

@@ -2,14 +2,15 @@
 
 from matplotlib.figure import Figure
 
-from recdrop.drawing import panels
+from recdrop.drawing import PURPLE, panels
 from recdrop.figures.style import COLOURS
 
 
 def learning_curves(manifests: list[dict], keys: tuple[str, ...], ylabel: str) -> Figure:
     """One panel for each measure, one line for each network, over epochs.
 
-    Colour is the scheme, dashes are masks per step, dots forward dropout.
+    Colour is the scheme (several at once have one of their own), dashes are masks per step, dots
+    forward dropout.
     """
     figure, axes = panels(1, len(keys), 3.4, sharey=True)
     for ax, key in zip(axes[0], keys, strict=True):
@@ -19,8 +20,9 @@ def learning_curves(manifests: list[dict], keys: tuple[str, ...], ylabel: str) -
             label += ", forward" if c["forward"] else ""
             ax.plot(
                 [e["epoch"] for e in m["curve"]], [e[key] for e in m["curve"]],
-                color=COLOURS[c["scheme"]], linestyle="-" if c["per"] != "step" else "--",
-                marker="o" if c["forward"] else "", markersize=3, label=label,
+                color=COLOURS.get(c["scheme"], PURPLE), label=label,
+                linestyle="-" if c["per"] != "step" else "--",
+                marker="o" if c["forward"] else "", markersize=3,
             )  # fmt: skip
         ax.set(title=key, xlabel="epoch")
     axes[0, 0].set_ylabel(ylabel)

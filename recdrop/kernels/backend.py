@@ -9,7 +9,8 @@ from recdrop.kernels.choice import choice
 def backend(device: str | torch.device = "cpu") -> str:
     """Which implementation an LSTM on a device runs: ``cpu``, ``triton`` or ``reference``, and why.
 
-    Compiles the CPU's kernel if need be. GRU, RNN and float64 run in plain PyTorch always.
+    Compiles the CPU's kernel if need be. GRU, RNN, and modules in float64 or float16, run in plain
+    PyTorch always.
 
     Raises ValueError for an unknown ``RECDROP_BACKEND``, RuntimeError for an unknown device.
     """

@@ -35,10 +35,11 @@ def apart(p: Parameters) -> Parameters:
 @torch.no_grad()
 def symbols(manifests: list[dict], results_dir: str | os.PathLike, count: int = 2000) -> str:
     """A Markdown table: of each trained network's answers in evaluation, in % of ``count`` fixed
-    sequences, which have the class right, and which its first and its second symbol.
+    sequences, which have the class right, and which its first and its second symbol. One that
+    diverged in its first epoch has none.
     """
     rows = []
-    for m in manifests:
+    for m in (m for m in manifests if m["final"]["last"]):
         model = memory.network(m, results_dir)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -138,7 +139,7 @@ def cells(manifests: list[dict]) -> list[Cell]:
         c = m["condition"]
         found.setdefault((c["settings"]["length"], c["rate"]), []).append(m["final"]["last"])
     return [
-        Cell(*key, tuple(e["test"] for e in mine if e["train"] >= LEARNED), len(mine))
+        Cell(*key, tuple(e["test"] for e in mine if e and e["train"] >= LEARNED), len(mine))
         for key, mine in sorted(found.items())
     ]
 

@@ -252,12 +252,14 @@ def _setting(network: dict) -> tuple:
 
 
 def _by_setting(networks: list[dict]) -> dict[tuple, dict[int, dict]]:
-    """Networks by setting and length, then by seed; settings with fewer seeds than others: not."""
+    """Networks by setting and length, then by seed; those of stray settings, with fewer seeds than
+    others and than a verdict takes, not."""
     found: dict[tuple, dict[int, dict]] = {}
     for n in networks:
         found.setdefault((*_setting(n), n.get("length")), {})[n["seed"]] = n
     most = max(map(len, found.values()), default=0)
-    return {setting: seeds for setting, seeds in found.items() if len(seeds) == most}
+    enough = min(most, SEEDS)
+    return {setting: seeds for setting, seeds in found.items() if len(seeds) >= enough}
 
 
 def _mean(seeds: dict[int, dict]) -> float:

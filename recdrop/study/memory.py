@@ -56,9 +56,10 @@ def cell_states(model: Classifier, x: Tensor, masked: bool) -> Tensor:
 
 
 def phases(manifests: list[dict], results_dir: str | os.PathLike, x: Tensor) -> str:
-    """A Markdown table: each network's accuracies and its largest cell state over x, by phase."""
+    """A Markdown table: each network's accuracies and its largest cell state over x, by phase;
+    of one that diverged in its first epoch there are none."""
     rows = []
-    for m in manifests:
+    for m in (m for m in manifests if m["final"]["last"]):
         model, last = network(m, results_dir), m["final"]["last"]
         top = [cell_states(model, x, masked).abs().max() for masked in (True, False)]
         convention = "Eq. 3" if m["condition"]["scaling"] == "paper" else "Eq. 14"

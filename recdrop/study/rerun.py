@@ -62,7 +62,8 @@ def rerun(
 
     Raises:
         FileNotFoundError: there is no such manifest.
-        ValueError: it is damaged, or lies in ``results_dir``, or ``vectors`` are not its own.
+        ValueError: it is damaged, or lies in ``results_dir``, or ``vectors`` are not its own, or
+            it is to be trained on a GPU and there is none.
     """
     path = from_root(path)
     if not path.exists():
@@ -73,9 +74,14 @@ def rerun(
     manifest = results.load(path)
     condition = Condition(**manifest["condition"])
     work = task(condition, data_dir, vectors)
+    there = device or ("cpu" if manifest["made_with"]["device"] == "cpu" else "cuda")
+    if there == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"{path.name} was made on {manifest['made_with']['device']}, and there is no GPU here; "
+            'give device="cpu", or --device cpu, whose last bits differ'
+        )
     writable(folder)
     results.set_aside(folder, [condition])
-    there = device or ("cpu" if manifest["made_with"]["device"] == "cpu" else "cuda")
     with _threads(manifest["made_with"]["threads"]):
         (again,) = train(work, [condition], folder, progress=progress, device=there)
     return Rerun(manifest, again, differences(manifest, again))

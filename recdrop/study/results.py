@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +24,21 @@ MANIFEST, WEIGHTS, ITEMS = ".json", ".npz", ".items.npz"
 
 
 def set_aside(folder: Path, conditions: list[Condition]) -> None:
-    """Move results that are about to be made anew to the folder ``replaced``: nothing is lost."""
-    aside = folder / "replaced"
+    """Move results that are about to be made anew to the folder ``replaced``, or ``replaced-2`` and
+    so on where it has one of the same network: nothing is lost."""
     for condition in conditions:
-        # The first is what no interrupted run made. Its manifest goes last: whoever dies before
-        # that has not begun.
-        first = not (aside / f"{condition.name}{MANIFEST}").exists()
-        for suffix in (ITEMS, WEIGHTS, MANIFEST):
-            path = folder / f"{condition.name}{suffix}"
-            if first and path.exists():
-                aside.mkdir(exist_ok=True)
+        files = [folder / f"{condition.name}{suffix}" for suffix in (ITEMS, WEIGHTS, MANIFEST)]
+        manifest = files[-1]
+        if not manifest.exists():  # what is there without it, a run left that was interrupted
+            for path in files:
+                path.unlink(missing_ok=True)
+            continue
+        asides = (folder / ("replaced" + f"-{n}" * (n > 1)) for n in count(1))
+        aside = next(a for a in asides if not (a / manifest.name).exists())
+        aside.mkdir(exist_ok=True)
+        for path in files:  # the manifest goes last: whoever dies before that has not begun
+            if path.exists():
                 os.replace(path, aside / path.name)
-            path.unlink(missing_ok=True)
 
 
 def write(folder: Path, condition: Condition, device: str = "cpu", **content) -> dict:
@@ -102,12 +106,21 @@ def load_weights(folder: str | os.PathLike, condition: Condition) -> dict[str, t
 
     Raises:
         FileNotFoundError: this network's weights were not kept.
+        ValueError: the file is damaged; it is named.
     """
     path = from_root(folder) / f"{condition.name}{WEIGHTS}"
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path}; train the condition again with fresh=True")
-    with np.load(path, allow_pickle=False) as arrays:
-        return {k: torch.from_numpy(arrays[k]) for k in arrays.files}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {k: torch.from_numpy(arrays[k]) for k in arrays.files}
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy's reader have many of their own
+        raise ValueError(
+            f"{path} does not hold weights ({error}); move it away and train the condition again "
+            "with fresh=True"
+        ) from error
 
 
 def device_name(device: str) -> str:

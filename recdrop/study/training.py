@@ -86,8 +86,10 @@ def train(
     options["until"] = until
     for path, names in _interrupted(folder / CHECKPOINTS, by_name, fresh):
         if todo & names:
-            done |= _train_table(task, by_name, names, folder, path, **options)
-            todo -= names
+            made = _train_table(task, by_name, names, folder, path, **options)
+            done |= made
+            # Not all its names: networks that had left the table may have lost their manifest.
+            todo -= made.keys()
         _remove(path)
     again = "Run it again without fresh=True" if fresh else AGAIN
     for names in chunks.split([name for name in by_name if name in todo], at_once or 1):

@@ -66,11 +66,16 @@ class MemoryExplorer(Part):
 
     def __init__(self, results_dir: str | os.PathLike = BOOK, **settings):
         self._tests = {length: _tests(length) for length in LENGTHS}
-        length = settings.get("length", LENGTHS[0])
+        given = len(settings.get("sequence", ""))
+        length = settings.setdefault("length", given if given in LENGTHS else LENGTHS[0])
+        if given in LENGTHS and given != length:
+            raise traitlets.TraitError(
+                f"sequence has {given} symbols and length={length}; leave one of them out"
+            )
         super().__init__(
             networks=networks.read(results_dir),
             sequences={str(n): networks.pack_sequences(x) for n, (x, _) in self._tests.items()},
-            **{"sequence": self._example(length)} | settings,
+            **({"sequence": self._example(length)} if length in LENGTHS else {}) | settings,
         )
         self._follow()
         self.observe(self._follow, ["scheme", "per", "rate", "scaling", "length", "sequence"])

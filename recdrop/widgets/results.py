@@ -5,7 +5,7 @@ import os
 import traitlets
 
 from recdrop.study import paper, tables
-from recdrop.study.conditions import SCHEMES
+from recdrop.study.conditions import COMBINED, SCHEMES
 from recdrop.study.parameters import BOOK
 from recdrop.widgets.part import Part, script, style
 
@@ -17,8 +17,9 @@ TOLD = {
     "quick": "a small network for a laptop, no reproduction: the paper's are for orientation",
     "smoke": "a test of the machinery: its figures mean nothing",
 }
+OTHER = "in other arithmetic, with other data or of another length: a protocol of its own"
 SETTING = ("protocol", "scheme", "rate", "per", "forward", "length")
-ORDER = ("none", "moon", "gal", "semeniuta")
+ORDER = ("none", "moon", "gal", "semeniuta", *COMBINED)
 ALL = "all"
 
 
@@ -36,7 +37,7 @@ class ResultsExplorer(Part):
 
     tables = traitlets.Dict().tag(sync=True)
     table = traitlets.Enum(tuple(paper.TASKS), 1).tag(sync=True)
-    scheme = traitlets.Enum((ALL, *SCHEMES), ALL).tag(sync=True)
+    scheme = traitlets.Enum((ALL, *SCHEMES, *COMBINED), ALL).tag(sync=True)
     per = traitlets.Enum((ALL, "step", "sequence"), ALL).tag(sync=True)
     forward = traitlets.Enum((ALL, "no", "yes"), ALL).tag(sync=True)
     protocol = traitlets.Enum((ALL, "comparable", "small"), ALL).tag(sync=True)
@@ -63,9 +64,9 @@ def _table(number: int, results_dir: str | os.PathLike) -> dict:
             seen.add(setting)
             groups.setdefault(row["protocol"], []).append(_shown(row, keys))
     protocols = [
-        {"name": name, "told": TOLD[name], "comparable": name in tables.COMPARABLE,
+        {"name": name, "told": TOLD.get(name, OTHER), "comparable": name in tables.COMPARABLE,
          "rows": sorted(groups[name], key=_order)}
-        for name in TOLD if name in groups
+        for name in (*TOLD, *sorted(groups.keys() - TOLD)) if name in groups
     ]  # fmt: skip
     return {
         "task": TASKS[number], "metric": paper.METRICS[number], "digits": tables.DIGITS[number],

@@ -7,13 +7,18 @@ const VERSION = 1;
 const NEEDS = ["tables", "table"];
 const NAMES = { none: "none", semeniuta: "own", gal: "Gal", moon: "Moon" };
 const ALL = "all";
+const nameOf = (scheme) => scheme.split("+").map((part) => NAMES[part]).join(" + ");
+const kindOf = (scheme) => `rd-${scheme.includes("+") ? "combined" : scheme}`;
 
 function render({ model, root }) {
   const get = (key) => model.get(key);
   const tables = get("tables");
+  const all = Object.values(tables).flatMap((table) => table.protocols.flatMap((protocol) => protocol.rows));
+  const combined = [...new Set(all.map((row) => row.scheme))].filter((scheme) => scheme.includes("+"));
   const controls = [
     choice(model, "table", "Table", Object.entries(tables).map(([n, { task }]) => [Number(n), `${n}: ${task}`])),
-    choice(model, "scheme", "Scheme", [[ALL, "all"], ["none", "none"], ["moon", "Moon"], ["gal", "Gal"], ["semeniuta", "own"]]),
+    choice(model, "scheme", "Scheme", [[ALL, "all"], ["none", "none"], ["moon", "Moon"], ["gal", "Gal"], ["semeniuta", "own"],
+      ...combined.map((scheme) => [scheme, nameOf(scheme)])]),
     choice(model, "per", "Masks per", [[ALL, "all"], ["step", "step"], ["sequence", "sequence"]]),
     choice(model, "forward", "Forward", [[ALL, "all"], ["no", "without"], ["yes", "with"]]),
     choice(model, "protocol", "Protocol", [[ALL, "all"], ["comparable", "the paper's"], ["small", "smaller"]]),
@@ -77,7 +82,7 @@ function render({ model, root }) {
     };
     const papers = (key) => (row[`paper_${key}`] == null ? "–" : `${row.below === key ? "<" : ""}${row[`paper_${key}`]}`);
     const missing = row.n ? "" : "rd-missing";
-    const cells = [NAMES[row.rate ? row.scheme : "none"], String(row.rate), row.rate ? row.per : "–",
+    const cells = [nameOf(row.rate ? row.scheme : "none"), String(row.rate), row.rate ? row.per : "–",
       row.length ?? (row.forward ? "yes" : "no")].map((text) => html("td", {}, String(text)));
     return html("tr", { class: missing, "data-scheme": row.rate ? row.scheme : "none" }, cells,
       html("td", { class: "rd-ours" }, ours(first)), html("td", { class: "rd-papers" }, papers(first)),
@@ -89,7 +94,7 @@ function render({ model, root }) {
     const width = 170, x = (v) => 8 + ((v - low) / (high - low || 1)) * (width - 16);
     const root = svg("svg", { class: "rd-plot", width, height: 20, viewBox: `0 0 ${width} 20`, "aria-hidden": "true" },
       svg("line", { class: "rd-grid", x1: 8, x2: width - 8, y1: 10, y2: 10 }));
-    const scheme = `rd-${row.rate ? row.scheme : "none"}`;
+    const scheme = kindOf(row.rate ? row.scheme : "none");
     const ours = row[key], ci = row[`${key}_ci`], papers = row[`paper_${key}`];
     if (papers != null) root.append(svg("path", { class: "rd-diamond", d: `M${x(papers)} 4l5 6l-5 6l-5 -6z` }));
     if (ours != null) {
