@@ -7,6 +7,7 @@ neither is a diagram, that is, a panel without axes.
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,7 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
+UNNAMED = re.compile(r"_(child|container)\d+$|_nolegend_$")
 DIGITS = 6
 """Significant ones: what lies behind them differs between machines."""
 
@@ -24,7 +26,8 @@ DIGITS = 6
 def as_csv(figure: Figure) -> str:
     r"""The figure's data with a header, or an empty text where there are none.
 
-    One line for each point: the panel it is in, the series it belongs to, its place, and where one
+    One line for each point: the panel it is in, the series it belongs to (named by its label, also
+    where a "_" in front keeps that out of the legend), its place, and where one
     is drawn its interval; of a heat map one line for each of its rows. Columns bear the names of
     the axes where all panels have the same, and else x and y. A place on an axis of names is told
     by its name, and a row or column of a heat map by the label that it has.
@@ -120,8 +123,9 @@ def _band(band: PolyCollection) -> dict[float, tuple[float, float]]:
 
 
 def _placed(ax: Axes, artist, xs, ys, lows=(), highs=()) -> Iterator[list]:
+    # "_" keeps a series out of legends; matplotlib's own names, such as _child0, are none.
     label = str(artist.get_label() or "")
-    series = "" if label.startswith("_") else label.replace("\n", " ")
+    series = "" if UNNAMED.match(label) else label.removeprefix("_").replace("\n", " ")
     nothing = [None] * len(xs)
     lows, highs = (v if len(v) else nothing for v in (lows, highs))
     for x, y, low, high in zip(xs, ys, lows, highs, strict=True):

@@ -4,8 +4,9 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
-from recdrop.drawing import BLUE, GREEN, GREY, INK, PURPLE, VERMILION, panels
+from recdrop.drawing import BLUE, GREEN, GREY, GROUND, INK, PURPLE, VERMILION, panels
 from recdrop.figures.style import CHANCE, COLOURS, LABELS, ORDER
 from recdrop.study import beyond
 from recdrop.study.beyond import Cell
@@ -31,7 +32,8 @@ def phase_diagram(cells: list[Cell]) -> Figure:
         if c.learned:
             shown[at] = np.mean(c.test)
         text = f"{100 * np.mean(c.test):.0f}" if c.learned else "×"
-        ax.text(at[1], at[0], text, ha="center", va="center", fontsize=9)
+        halo = [withStroke(linewidth=2.5, foreground=GROUND)]  # ink is bright on a dark page
+        ax.text(at[1], at[0], text, ha="center", va="center", fontsize=9, path_effects=halo)
     ax.imshow(shown, cmap=FAILED, vmin=0, vmax=1, aspect="auto", origin="lower",
               interpolation="none")  # fmt: skip
     for trace, aside in zip(TRACES, (0, -6, 10), strict=True):
@@ -64,7 +66,8 @@ def collapse(cells: list[Cell]) -> Figure:
                 alpha=0.6, label=f"_{length} symbols, a seed")  # fmt: skip
     ax.axhline(CHANCE, color=GREY, linestyle=":", linewidth=1)
     ax.set(xscale="log", ylim=(0, 1.02), xlabel="left of the first symbol by Eq. 13")
-    ax.set(xlim=(1e-6, 1), ylabel="test accuracy")
+    ax.set_xlim(right=1)
+    ax.set_ylabel("test accuracy")
     ax.legend(frameon=False, fontsize=9)
     return figure
 
@@ -81,7 +84,9 @@ def longer(
             values = np.array([accuracies[m["name"]] for m in mine])
             if not len(values):
                 continue
-            ax.plot(lengths, values.T, color=COLOURS[scheme], linewidth=0.6, alpha=0.6)
+            for m, line in zip(mine, values, strict=True):
+                ax.plot(lengths, line, color=COLOURS[scheme], linewidth=0.6, alpha=0.6,
+                        label=f"_{LABELS[scheme]}, seed {m['condition']['seed']}")  # fmt: skip
             ax.plot(lengths, values.mean(0), "o-", color=COLOURS[scheme], markersize=3,
                     label=LABELS[scheme])  # fmt: skip
         ax.axhline(CHANCE, color=GREY, linestyle=":", linewidth=1)

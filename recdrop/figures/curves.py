@@ -13,21 +13,22 @@ def learning_curves(manifests: list[dict], keys: tuple[str, ...], ylabel: str) -
     forward dropout.
     """
     figure, axes = panels(1, len(keys), 3.4, sharey=True)
+    seeds = {m["condition"]["seed"] for m in manifests}
+    legend = {}
     for ax, key in zip(axes[0], keys, strict=True):
         for m in manifests:
             c = m["condition"]
             label = f"{c['scheme']} {c['rate']:g}, per {c['per']}" if c["rate"] else "none"
             label += ", forward" if c["forward"] else ""
-            ax.plot(
+            name = f"{label}, seed {c['seed']}" if len(seeds) > 1 else label
+            (legend[label],) = ax.plot(
                 [e["epoch"] for e in m["curve"]], [e[key] for e in m["curve"]],
-                color=COLOURS.get(c["scheme"], PURPLE), label=label,
+                color=COLOURS.get(c["scheme"], PURPLE), label=name,
                 linestyle="-" if c["per"] != "step" else "--",
                 marker="o" if c["forward"] else "", markersize=3,
             )  # fmt: skip
         ax.set(title=key, xlabel="epoch")
     axes[0, 0].set_ylabel(ylabel)
-    handles, labels = axes[0, -1].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=3,
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=3,
                   frameon=False, fontsize=9)  # fmt: skip
     return figure

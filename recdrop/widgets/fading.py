@@ -18,12 +18,12 @@ class Fading(Part):
 
     scheme = traitlets.Enum(("semeniuta", "gal", "moon"), "moon").tag(sync=True)
     rate = traitlets.Float(0.5, min=0.0, max=0.9).tag(sync=True)
-    steps = traitlets.Int(15, min=1, max=100).tag(sync=True)
+    steps = traitlets.Int(15, min=5, max=100).tag(sync=True)
     per = traitlets.Enum(SAMPLINGS, "sequence").tag(sync=True)
     masked = traitlets.Bool(False).tag(sync=True)
     scaling = traitlets.Enum(SCALINGS, "paper").tag(sync=True)
-    start = traitlets.Float(1.0).tag(sync=True)
-    update = traitlets.Float(0.0, min=-0.9, max=0.9).tag(sync=True)
+    start = traitlets.Float(1.0, min=0.01).tag(sync=True)
+    update = traitlets.Float(0.0, min=0.0, max=0.9).tag(sync=True)
     log = traitlets.Bool(False).tag(sync=True)
     draw = traitlets.Int(0, min=0, max=2**31 - 1).tag(sync=True)
 

@@ -63,6 +63,8 @@ export function slider(model, key, text, { min, max, step, format }) {
   };
 }
 
+/** A button; where its text is a mere sign, `title` is its name. */
 export function button(text, title, onclick, name) {
-  return html("button", { type: "button", class: "rd-button", title, onclick, "data-control": name, ...OWN_KEYS }, text);
+  const label = /\w/.test(text) ? null : title;
+  return html("button", { type: "button", class: "rd-button", title, "aria-label": label, onclick, "data-control": name, ...OWN_KEYS }, text);
 }

@@ -1,10 +1,12 @@
 // Elements in one call, and what every widget needs of the page.
 
 const SVG = "http://www.w3.org/2000/svg";
-let count = 0;
 
-/** A name that no other element of the page has. */
-export const unique = (what) => `recdrop-${what}-${++count}`;
+/** A name that no other element of the page has: each widget has this module once more. */
+export function unique(what) {
+  document.recdropNames = (document.recdropNames ?? 0) + 1;
+  return `recdrop-${what}-${document.recdropNames}`;
+}
 
 function build(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
@@ -33,13 +35,24 @@ export function colour(element, name) {
   return [r, g, b];
 }
 
-/** Call `changed` when the page turns dark or light, or the element gets another width. */
+/** Call `changed` when the page turns dark or light, or the element gets another width or density. */
 export function watch(element, changed) {
   const themes = new MutationObserver(changed);
   themes.observe(document.documentElement, { attributeFilter: ["data-theme"] });
   themes.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", changed);
+  let density = null;
+  const follow = () => {
+    density?.removeEventListener("change", zoomed);
+    density = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
+    density.addEventListener("change", zoomed);
+  };
+  const zoomed = () => {
+    follow();
+    changed();
+  };
+  follow();
   let width = 0;
   const sizes = new ResizeObserver(([entry]) => {
     const now = Math.round(entry.contentRect.width);
@@ -51,6 +64,7 @@ export function watch(element, changed) {
     themes.disconnect();
     sizes.disconnect();
     scheme.removeEventListener("change", changed);
+    density.removeEventListener("change", zoomed);
   };
 }
 

@@ -233,8 +233,8 @@ function render({ model, root }) {
     const s = shown.setting, n = packed(), dropped = s.scheme !== "none";
     for (const control of [per, trained, rate, scaling, phase]) control.enable(dropped);
     redraw.disabled = !shown.mask;
-    const learned = `${percent(n.train)} right ${dropped ? "with its masks" : "in training"}, ${percent(n.test)} at the test`;
-    facts.textContent = `${MASKED[s.scheme]} LSTM of ${n.units} units, trained on sequences of ${n.length} under Eq. 3 (${n.protocol}, seed ${n.seed}, ${n.epoch} epochs): ${learned}, on ${n.tested.toLocaleString("en")} sequences.`;
+    const learned = `${percent(n.train)} right ${dropped ? "with its masks" : "in training"}, ${percent(n.test)} at the test on ${n.tested.toLocaleString("en")} sequences`;
+    facts.textContent = `${MASKED[s.scheme]} LSTM of ${n.units} units, trained on sequences of ${n.length} under Eq. 3 (${n.protocol}, seed ${n.seed}, ${n.epoch} epochs): ${learned}.`;
     facts.title = n.name;
     const q = 1 - s.rate, fixed = (v) => v.toFixed(2);
     const often = s.scheme === "moon" ? " at every step" : "";
@@ -268,7 +268,7 @@ function render({ model, root }) {
     const width = Math.max(220, accuracyChart.clientWidth);
     const chart = plot({
       width, height: 170,
-      x: { min: 0, max: 0.9, ticks: [0, 0.25, 0.5, 0.75].map((v) => [v, String(v)]), label: "evaluated at rate" },
+      x: { min: 0, max: Math.max(0.9, s.rate), ticks: [0, 0.25, 0.5, 0.75].map((v) => [v, String(v)]), label: "evaluated at rate" },
       y: { min: 0, max: 1, ticks: [0, 0.25, 0.5, 0.75, 1].map((v) => [v, `${100 * v} %`]) },
     });
     chart.horizontal(0.25, "rd-chance");
@@ -369,13 +369,13 @@ function render({ model, root }) {
       draw();
     });
   }
-  const moved = () => {
+  for (const key of ["scheme", "per", "trained", "rate", "masked", "scaling", "draw", "sequence"]) {
+    model.on(`change:${key}`, schedule);
+  }
+  model.on("change:length", () => { // a sequence from Python comes before its length
     if (get("length") !== get("sequence").length) example(1);
     schedule();
-  };
-  for (const key of ["scheme", "per", "trained", "rate", "masked", "scaling", "draw", "sequence", "length"]) {
-    model.on(`change:${key}`, moved);
-  }
+  });
   model.on("msg:custom", answered);
   const unwatch = watch(root, schedule);
   schedule();

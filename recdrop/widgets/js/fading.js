@@ -22,7 +22,8 @@ function ticks(min, max) {
   const step = [1, 2, 5, 10].map((m) => m * size).find((s) => s >= raw);
   const out = [];
   for (let n = Math.ceil(min / step); n * step <= max * (1 + 1e-9); n++) {
-    out.push([n * step, String(Number((n * step).toPrecision(6)))]);
+    const value = Number((n * step).toPrecision(6));
+    out.push([n * step, value >= 1e5 ? value.toExponential().replace("+", "") : String(value)]);
   }
   return out;
 }
@@ -53,6 +54,7 @@ function render({ model, root }) {
   const key = html("p", { class: "rd-small rd-inline" });
   const equation = html("p", { class: "rd-equation" });
   const summary = html("p", { class: "rd-summary", role: "status", "aria-live": "polite" });
+  const heading = html("h4");
   root.classList.add("rd-fading");
   root.append(
     html("div", { class: "rd-controls" },
@@ -60,7 +62,7 @@ function render({ model, root }) {
         controls.scaling.element, controls.masked.element, controls.per.element),
       html("section", { class: "rd-group", "aria-label": "Cell" }, controls.steps.element, controls.update.element,
         controls.log.element, html("div", { class: "rd-row" }, redraw))),
-    html("h4", {}, "The cell state, from a memory of 1"), chart, key, equation, summary);
+    heading, chart, key, equation, summary);
 
   const setting = () => ({
     scheme: get("scheme"), rate: get("rate"), per: get("per"), masked: get("masked"), scaling: get("scaling"),
@@ -86,9 +88,10 @@ function render({ model, root }) {
     const lines = Object.fromEntries(Object.keys(SITE).map((scheme) => [scheme, predicted({ ...s, scheme })]));
     const theory = lines[s.scheme];
     const log = get("log");
-    const all = [s.start, ...theory, ...mean].filter((v) => v > 0 && Number.isFinite(v));
+    const single = s.masked ? rows.slice(0, SINGLE) : [];
+    const all = [s.start, ...mean, ...Object.values(lines).flat(), ...single.flatMap((c) => [...c])].filter((v) => v > 0);
     const low = log ? 10 ** Math.max(-8, Math.floor(Math.log10(Math.min(...all)))) : 0;
-    const top = Math.min(1e9, Math.max(...all));
+    const top = Math.max(...all);
     const max = log ? 10 ** Math.max(0, Math.ceil(Math.log10(top) - 1e-9)) : 1.08 * top;
     const stride = Math.max(1, Math.ceil(s.steps / 6 / 5) * 5);
     const picture = plot({
@@ -101,7 +104,7 @@ function render({ model, root }) {
       if (scheme !== s.scheme) picture.line(points(lines[scheme]), `rd-${scheme} rd-other`, NAMES[scheme]);
     }
     picture.line(points(theory), `rd-${s.scheme} rd-theory`);
-    if (s.masked) for (const c of rows.slice(0, SINGLE)) picture.line(points(Array.from(c)), "rd-single");
+    for (const c of single) picture.line(points(Array.from(c)), "rd-single");
     points(mean).forEach(([t, v]) => picture.dot(t, v, `rd-${s.scheme}`, s.steps > 50 ? 2 : 3));
     chart.replaceChildren(picture.root);
 
@@ -113,6 +116,7 @@ function render({ model, root }) {
       ...(s.masked ? [item("rd-single", `${SINGLE} of the draws`)] : []),
       ...others.map((scheme) => item(`rd-${scheme} rd-other`, `${NAMES[scheme]}, for comparison`)));
     equation.textContent = worked(s, theory);
+    heading.textContent = `The cell state, from a memory of ${s.start}`;
     controls.per.enable(s.masked);
     redraw.disabled = !s.masked;
     chart.setAttribute("role", "img");
@@ -123,10 +127,16 @@ function render({ model, root }) {
     clearTimeout(timer);
     timer = setTimeout(() => {
       const where = s.masked ? `with masks per ${s.per}` : "in evaluation";
-      summary.textContent = `${NAMES[s.scheme]} ${where} at rate ${s.rate.toFixed(2)} under ${s.scaling === "paper" ? "Eq. 3" : "Eq. 14"}: after ${s.steps} steps the cell holds ${figure(mean.at(-1))}${s.masked ? ` on average over ${DRAWS} draws` : ""}; ${number(s)} says ${figure(theory.at(-1))}${s.masked ? " in expectation" : gap < 1e-9 ? ", the same to nine digits" : ""}.`;
+      summary.textContent = `${NAMES[s.scheme]} ${where} at rate ${s.rate.toFixed(2)} under ${s.scaling === "paper" ? "Eq. 3" : "Eq. 14"}: after ${s.steps} steps the cell holds ${figure(mean.at(-1))}${s.masked ? ` on average over ${DRAWS} draws` : ""}; ${number(s)} says ${figure(theory.at(-1))}${s.masked ? " in expectation" : gap < 1e-9 ? ", the same to nine digits" : ""}.${rare(s)}`;
     }, 250);
   }
 
+  /** Why a mean of draws may lie far from its expectation: it rests on few of them. */
+  function rare({ scheme, rate, per, masked, scaling, steps }) {
+    const kept = (1 - rate) ** steps;
+    if (scheme !== "moon" || !masked || per !== "step" || scaling !== "inverted" || kept * DRAWS > 20) return "";
+    return ` A memory survives ${steps} masks with probability ${figure(kept)} and is then worth ${figure(1 / kept)} of itself: ${DRAWS} draws say little of such an expectation.`;
+  }
   const number = (s) => (s.scheme === "moon" ? "Eq. 13" : "Eq. 15") + (s.scaling === "inverted" ? " under Eq. 14" : "");
 
   /** The equation with the numbers of the moment. */

@@ -3,13 +3,16 @@
 
 import { svg } from "./dom.js";
 
-/** x and y are { min, max, ticks: [[value, text]], label, log }. */
+/**
+ * x and y are { min, max, ticks: [[value, text]], label, log }. Lines leave the frame where their
+ * values do, downwards where a logarithm has no place for 0; dots beyond it are left out.
+ */
 export function plot({ width, height, x, y, left = 44, bottom = 34, top = 8, right = 10 }) {
   const position = (axis, from, to) => {
     const at = axis.log ? Math.log10 : (v) => v;
     const [a, b] = [at(axis.min), at(axis.max)];
     return (v) => {
-      const share = (at(Math.min(Math.max(v, axis.min), axis.max)) - a) / (b - a);
+      const share = axis.log && v <= 0 ? -9 : Math.min(9, Math.max(-9, (at(v) - a) / (b - a)));
       return Math.round(10 * (from + share * (to - from))) / 10;
     };
   };
@@ -26,13 +29,16 @@ export function plot({ width, height, x, y, left = 44, bottom = 34, top = 8, rig
   root.append(
     svg("line", { class: "rd-axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }),
     svg("text", { class: "rd-tick", x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, x.label));
-  const shows = (b) => Number.isFinite(b) && (b > 0 || !y.log); // a logarithm has no place for 0
+  // An SVG within it cuts off what lies outside, but for half the width of a line.
+  const edge = 3, box = [left - edge, top - edge, width - right - left + 2 * edge, height - bottom - top + 2 * edge];
+  const frame = svg("svg", { x: box[0], y: box[1], width: box[2], height: box[3], viewBox: box.join(" ") });
+  root.append(frame);
+  const shows = (b) => b >= y.min && b <= y.max;
   return {
     root, px, py,
     line(points, kind, title) {
-      const inside = points.filter(([, b]) => shows(b));
-      const path = inside.map(([a, b]) => `${px(a)},${py(b)}`).join(" ");
-      root.append(svg("polyline", { class: `rd-curve ${kind}`, points: path }, title ? svg("title", {}, title) : null));
+      const path = points.filter(([, b]) => !Number.isNaN(b)).map(([a, b]) => `${px(a)},${py(b)}`).join(" ");
+      frame.append(svg("polyline", { class: `rd-curve ${kind}`, points: path }, title ? svg("title", {}, title) : null));
     },
     dot(a, b, kind, radius = 3) {
       if (shows(b)) root.append(svg("circle", { class: `rd-dot ${kind}`, cx: px(a), cy: py(b), r: radius }));

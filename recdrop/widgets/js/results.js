@@ -34,7 +34,7 @@ function render({ model, root }) {
     const is = (key, value) => get(key) === ALL || get(key) === value;
     // A rate of 0 is the one network without any scheme; it belongs to each comparison.
     return is("scheme", row.rate ? row.scheme : "none") && (!row.rate || is("per", row.per))
-      && is("forward", row.forward ? "yes" : "no") && is("protocol", comparable ? "comparable" : "small")
+      && (get("table") === 1 || is("forward", row.forward ? "yes" : "no")) && is("protocol", comparable ? "comparable" : "small")
       && is("run", row.n || row.diverged ? "run" : "missing");
   };
 
