@@ -6,11 +6,13 @@ import os
 import sys
 from pathlib import Path
 
+from recdrop.study import files
 from recdrop.study.files import from_root
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; 0 if it succeeded, 2 if it was called wrongly, 3 if work is left for later."""
+    """Run a command; 0 if it succeeded, 2 if it was called wrongly, 3 if work is left for later,
+    130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="recdrop", description="Recurrent dropout, studied.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -84,7 +86,14 @@ def main(argv: list[str] | None = None) -> int:
         return arguments.run(arguments) or 0
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         return 0
-    except (ValueError, OSError) as error:
+    except KeyboardInterrupt:
+        return 130
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("recdrop", "torch"):
+            raise
+        print(f"recdrop: {error}; install it: pip install 'recdrop[study]'", file=sys.stderr)
+        return 2
+    except (ValueError, OSError, ImportError) as error:
         print(f"recdrop: {error}", file=sys.stderr)
         return 2
 
@@ -228,7 +237,8 @@ def _status(a: argparse.Namespace) -> int:
 def _data(a: argparse.Namespace) -> int:
     from recdrop.data import inventory
 
-    arguments = (a.names, a.data_dir) if a.action == "fetch" else (a.data_dir,)
+    folder = a.data_dir and str(from_root(a.data_dir))
+    arguments = (a.names, folder) if a.action == "fetch" else (folder,)
     wrong = False
     for finding in getattr(inventory, a.action)(*arguments):
         print(finding, flush=True)
@@ -253,7 +263,7 @@ def _bench_arguments(bench: argparse.ArgumentParser) -> None:
         help="cuda: tables of 1, 8, 26 and 78 networks against cuDNN's nn.LSTM",
     )  # fmt: skip
     bench.add_argument("--threads", default="", help="such as 1,2; by default as many as cores")
-    bench.add_argument("--dtype", default="fp32,bf16", help="fp32, bf16, or both")
+    bench.add_argument("--dtype", help="fp32, bf16, or both; by default both")
     bench.add_argument(
         "--shapes", help="names or RxTxBxIxH, comma separated; by default the paper's"
     )
@@ -264,13 +274,18 @@ def _bench_arguments(bench: argparse.ArgumentParser) -> None:
     bench.add_argument(
         "--compile", action="store_true", help="torch.compile of the naive loop, too"
     )
-    bench.add_argument("--json", metavar="FILE", type=Path, help="results file to add the runs to")
+    bench.add_argument(
+        "--json",
+        metavar="FILE",
+        type=Path,
+        help="results file to add the runs to; a new one on a GPU",
+    )
     bench.add_argument("--show", metavar="FILE", type=Path, help="measure nothing, show a file")
     bench.set_defaults(run=_bench)
 
 
 def _bench(a: argparse.Namespace) -> None:
-    from recdrop.bench import report, run
+    from recdrop.bench import machine, report, run
 
     if a.device == "cuda":
         _bench_gpu(a)
@@ -280,7 +295,7 @@ def _bench(a: argparse.Namespace) -> None:
         return
     options = run.QUICK if a.quick else run.Options()
     given = {
-        "dtypes": tuple(a.dtype.split(",")),
+        "dtypes": tuple((a.dtype or "fp32,bf16").split(",")),
         "shapes": a.shapes,
         "beside": a.beside,
         "parts": a.parts and tuple(a.parts.split(",")),
@@ -288,11 +303,18 @@ def _bench(a: argparse.Namespace) -> None:
         "peers": (*options.peers, run.COMPILED) if a.compile else None,
     }
     options = options._replace(**{k: v for k, v in given.items() if v is not None})
-    threads = [int(n) for n in a.threads.split(",")] if a.threads else [run.cores()]
+    try:
+        threads = [int(n) for n in a.threads.split(",")] if a.threads else [run.cores()]
+    except ValueError:
+        raise ValueError(f"--threads {a.threads!r} is no list of numbers; give 1,2") from None
+    if a.json:
+        # A file that runs cannot be added to should be known now, and not minutes later.
+        report.held(a.json, machine.describe(1))
+        files.writable(a.json.parent, "--json")
     runs = run.bench(options, threads, say=lambda text: print(text, file=sys.stderr))
+    print(report.markdown(runs))
     if a.json:
         report.save(a.json, runs)
-    print(report.markdown(runs))
 
 
 def _bench_gpu(a: argparse.Namespace) -> None:
@@ -304,10 +326,17 @@ def _bench_gpu(a: argparse.Namespace) -> None:
     options = gpu.QUICK if a.quick else gpu.Options()
     given = {"shapes": a.shapes and tuple(a.shapes.split(",")), "seconds": a.seconds}
     options = options._replace(**{k: v for k, v in given.items() if v is not None})
+    for flag in ("threads", "dtype", "beside", "parts", "compile"):
+        if getattr(a, flag):
+            raise ValueError(f"--{flag} is for --device cpu; leave it out")
+    if a.json and a.json.exists():
+        raise ValueError(f"{a.json} is there; give a new file, as on a GPU each run has its own")
+    if a.json:
+        files.writable(a.json.parent, "--json")
     run = gpu.measure(options, say=lambda text: print(text, file=sys.stderr))
+    print(gpu_report.markdown(run))
     if a.json:
         gpu_report.save(a.json, run)
-    print(gpu_report.markdown(run))
 
 
 def _kernels(a: argparse.Namespace) -> int | None:

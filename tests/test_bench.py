@@ -245,14 +245,31 @@ def test_a_results_file_grows_by_runs_and_reads_back(trial, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 0, "runs": []}', '{"schema": 1}'])
-def test_another_file_is_refused(text, tmp_path):
+def test_another_file_is_refused(text, tmp_path, trial):
     path = tmp_path / "cpu.json"
     path.write_text(text)
     with pytest.raises(ValueError, match="no results file of the bench"):
         report.read(path)
     with pytest.raises(ValueError, match="no results file of the bench"):
-        report.save(path, [])
+        report.save(path, [trial])
     assert path.read_text() == text
+
+
+def test_runs_of_two_machines_are_not_in_one_file(trial, tmp_path):
+    path = tmp_path / "cpu.json"
+    other = trial | {"machine": trial["machine"] | {"cpu": "another"}}
+    report.save(path, [other])
+    with pytest.raises(ValueError, match="holds runs of .*another.*; give another file"):
+        report.save(path, [trial])
+    assert len(report.read(path)["runs"]) == 1
+
+
+def test_a_file_that_cannot_be_added_to_is_told_of_before_measuring(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "bench", lambda *_, **__: pytest.fail("measured all the same"))
+    path = tmp_path / "a.json"
+    path.write_text("{}")
+    assert cli.main(["bench", "--quick", "--json", str(path)]) == 2
+    assert "no results file of the bench" in capsys.readouterr().err
 
 
 def test_tables_have_a_cell_for_each_column(trial):

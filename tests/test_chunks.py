@@ -43,6 +43,25 @@ def test_this_machine_says_how_much_is_free():
     assert free is None or 0 < free < 2**50
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_jobs_limit_counts_where_it_is_tighter(tmp_path, monkeypatch, version: int):
+    """As SLURM and Kubernetes set it, on the job's group or on one around it."""
+    base = tmp_path if version == 2 else tmp_path / "memory"
+    most, used = (("memory.max", "memory.current"),
+                  ("memory.limit_in_bytes", "memory.usage_in_bytes"))[version == 1]  # fmt: skip
+    for at, limit in ((base / "job" / "step", "max"), (base / "job", "3000000")):
+        at.mkdir(parents=True, exist_ok=True)
+        (at / most).write_text(f"{limit}\n")
+        (at / used).write_text("1000000\n")
+    own = tmp_path / "own"
+    own.write_text("0::/job/step\n" if version == 2 else "4:memory:/job/step\n1:cpu:/\n")
+    monkeypatch.setattr(chunks, "GROUPS", tmp_path)
+    monkeypatch.setattr(chunks, "OWN_GROUPS", own)
+    assert chunks.free_bytes() == 2_000_000
+    (base / "job" / most).write_text("max\n")
+    assert chunks.free_bytes() == chunks._system()
+
+
 def test_the_estimate_is_no_less_than_the_weights_optimiser_and_gradients():
     task = WordLanguageModel("smoke")
     network = task.network(None, False, 0)

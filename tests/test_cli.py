@@ -126,3 +126,35 @@ def test_a_figure_without_results_says_what_to_run(tmp_path, capsys):
 def test_an_unknown_format_is_refused(tmp_path, capsys):
     assert run("figure", "schemes", "--out", tmp_path / "schemes.docx") == 2
     assert "docx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (ModuleNotFoundError("No module named 'tqdm'", name="tqdm"), 2, "pip install 'recdrop[st"),
+        (ImportError("F1 takes seqeval: pip install ..."), 2, "recdrop: F1 takes seqeval"),
+    ],
+)
+def test_what_ends_a_command_is_no_traceback(error, code: int, said: str, monkeypatch, capsys):
+    def ends(_):
+        raise error
+
+    monkeypatch.setattr(cli, "_results", ends)
+    assert run("results", "--table", 1) == code
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--table", 1, "--at-once", -3, "--budget", "60s"], "at_once=-3 trains nothing"),
+        (["bench", "--threads", "a"], "--threads 'a' is no list of numbers"),
+        (["bench", "--device", "cuda", "--dtype", "bf16"], "--dtype is for --device cpu"),
+    ],
+)
+def test_a_number_that_is_none_and_a_flag_without_use(arguments, said: str, tmp_path, capsys):
+    if arguments[0] == "train":
+        arguments += ["--results-dir", tmp_path]
+    assert run(*arguments) == 2
+    assert said in capsys.readouterr().err

@@ -10,7 +10,7 @@ from small_corpora import BIO, IOB1, archive, put, take_the_place_of_the_real_on
 from recdrop.data import conll2003
 from recdrop.data.conll2003 import iob1_to_bio, parse
 from recdrop.data.corpus import Sentence
-from recdrop.data.download import CorpusDamaged
+from recdrop.data.download import CorpusDamaged, CorpusMissing, locate
 
 FOLDER_GIVEN = os.environ.get("RECDROP_DATA")
 
@@ -138,3 +138,16 @@ def test_the_corpus_has_its_published_counts():
     kinds = ("LOC", "MISC", "ORG", "PER")
     assert corpus.tags == ("O", *(f"{position}-{kind}" for position in "BI" for kind in kinds))
     assert all(len(s.words) == len(s.tags) > 0 for split in splits for s in split)
+
+
+def test_a_common_name_alone_is_not_this_corpus(cache, tmp_path):
+    """Another project's test.txt beside; in a folder of its own name it would be a part."""
+    put(cache / "conll2003", IOB1)
+    mine = tmp_path / "data"
+    mine.mkdir()
+    (mine / "test.txt").write_text("another text")
+    assert locate(conll2003.source(), mine, download=False).keys() == IOB1.keys()
+    (mine / "conll2003").mkdir()
+    (mine / "test.txt").rename(mine / "conll2003" / "test.txt")
+    with pytest.raises(CorpusMissing, match="no train.txt, valid.txt"):
+        locate(conll2003.source(), mine, download=False)

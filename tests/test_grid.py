@@ -251,3 +251,16 @@ def test_a_dry_run_prints_the_points_and_does_nothing(tmp_path, capsys):
 def test_status_of_no_sweep_is_an_error(tmp_path, capsys):
     assert cli.main(["status", str(tmp_path)]) == 2
     assert "holds no sweep" in capsys.readouterr().err
+
+
+def test_none_is_a_scheme_and_the_nothing_of_python_is_written_as_there(chapter):
+    assert [grid.value(text) for text in ("none", "None", "null")] == ["none", None, None]
+    (point,) = grid.points(chapter, [("schemes", "none"), ("rates", "0")])
+    assert point.parameters["schemes"] == ["none"]
+    assert len(grid.points(chapter, grid=["schemes=none,gal,moon"])) == 3
+
+
+def test_annotated_parameters_are_parameters(tmp_path):
+    source = "rate: float = 0.5\nname: str\nseed = 0\nbox.x: int = 3"
+    (found,) = grid.notebooks(write(tmp_path, cell(source, "parameters")))
+    assert found.defaults == {"rate": 0.5, "seed": 0}

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recdrop import RecurrentDropout
+from recdrop.data import conll2003
 from recdrop.data.corpus import Sentence, TaggedCorpus
 from recdrop.study import tables
 from recdrop.study.conditions import grid
@@ -294,6 +296,35 @@ def test_vectors_of_the_users_are_read(tmp_path):
     made = NamedEntities("smoke", vectors=path)
     assert made.data["vectors"]["size"] == 3
     assert made._loaded()[2].shape[1] == 3 + len(CAPITALS)
+
+
+def vectors_at(path, size: int, value: float):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"1 {size}\nthe {' '.join([str(value)] * size)}\n")
+    return path
+
+
+def test_vectors_of_one_name_and_another_content_are_other_results(tmp_path):
+    paths = [vectors_at(tmp_path / folder / "v.txt", 3, n) for n, folder in enumerate("ab")]
+    first, second = (NamedEntities("smoke", vectors=path).settings for path in paths)
+    assert first["vectors"].startswith("v.txt ")
+    assert first["vectors"] != second["vectors"]
+    assert first == NamedEntities("smoke", vectors=paths[0]).settings
+
+
+def test_vectors_of_another_size_are_not_the_papers(tmp_path, monkeypatch):
+    path = vectors_at(tmp_path / "v.txt", 3, 0.5)
+    corpus = NamedEntities("smoke").corpus
+    monkeypatch.setattr(conll2003, "sentences", lambda *_: corpus)
+    with pytest.raises(ValueError, match="have 3 numbers a word, and this protocol's have 300"):
+        _ = NamedEntities("paper", vectors=path).data
+    assert NamedEntities("quick", vectors=path).data["vectors"]["size"] == 3
+
+
+def test_what_counts_entities_is_missed_before_anything_is_trained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "seqeval.metrics.sequence_labeling", None)
+    with pytest.raises(ImportError, match="seqeval: pip install"):
+        _ = NamedEntities("smoke").corpus
 
 
 @pytest.mark.skipif(not os.environ.get("RECDROP_DATA"), reason="RECDROP_DATA is not set")

@@ -4,6 +4,7 @@ import fnmatch
 import json
 import re
 import statistics
+import subprocess
 import tomllib
 
 import pytest
@@ -501,3 +502,18 @@ def test_damaged_weights_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match=f"{path.name} does not hold weights.*fresh=True"):
         results.load_weights(tmp_path, asked)
+
+
+def test_a_seed_that_diverged_is_told_beside_the_others(tmp_path):
+    for seed in range(2):
+        write(tmp_path, condition(seed=seed), {"train": 1.0, "test": 0.5})
+    write(tmp_path, condition(seed=2), None, status="diverged")
+    row = next(r for r in tables.table(1, tmp_path) if r["n"])
+    assert "(2;\N{NO-BREAK SPACE}1\N{NO-BREAK SPACE}diverged)" in tables.markdown([row])
+
+
+def test_an_installed_package_names_no_commit(tmp_path, monkeypatch):
+    """It may lie within somebody else's repository."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    assert results.provenance()["commit"] is None

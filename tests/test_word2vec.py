@@ -120,6 +120,15 @@ def test_numbers_that_are_none_are_refused(tmp_path):
         word2vec.load(tmp_path / "bad.txt")
 
 
+def test_the_fetched_file_can_be_given(tmp_path):
+    """By its own name, which does not tell its format."""
+    (name,) = word2vec.FILES
+    with gzip.open(tmp_path / name, "wb") as file:
+        file.write(b"1 2\nthe " + np.array([0.5, -1], "<f4").tobytes() + b"\n")
+    found = word2vec.load(tmp_path / name)
+    assert found.lookup(["the"]).tolist() == [[0.5, -1.0]]
+
+
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.bin"):
         word2vec.load(tmp_path / "nowhere.bin")

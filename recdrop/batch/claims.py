@@ -14,7 +14,9 @@ import socket
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -24,35 +26,48 @@ from recdrop.study.files import room_for
 BEAT, LEASE = 5.0, 60.0
 """Seconds between renewals, and without one until a claim has ended."""
 SUFFIX = ".claim"
+CLOCK = 5.0
+"""Seconds by which the start of one process may be told differently: clocks are put right."""
 
 
 class Claim:
     """A claim that this process holds; ``lost`` is called from a thread if another has taken it."""
 
-    def __init__(self, path: Path, lost: Callable[[], None] = lambda: None):
-        self.path, self._lost, self._stop = path, lost, threading.Event()
+    def __init__(self, path: Path, token: str, lost: Callable[[], None] = lambda: None):
+        self.path, self._token, self._lost = path, token, lost
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
         self._thread.start()
 
     def _renew(self) -> None:
         while not self._stop.wait(BEAT):
-            if not self.held():
-                self._lost()
-                return
             try:
+                if not self.held():
+                    self._lost()
+                    return
                 os.utime(self.path)
-            except OSError:  # a network's hiccup, or the file is gone: see above
+            except OSError:  # a network's hiccup; the next beat may get through
                 pass
 
     def held(self) -> bool:
         """Whether it is still this process's, as far as the folder says."""
         name, _, generation = self.path.name.rpartition(SUFFIX)
-        return max(_generations(self.path.parent, name), default=0) == int(generation)
+        latest = max(_generations(self.path.parent, name), default=0)
+        return latest == int(generation) and self._is_own()
+
+    def _is_own(self) -> bool:
+        """Generations begin anew once all have been released: another's may have this number."""
+        try:
+            return self._token in self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         self._stop.set()
         self._thread.join()
         name, _, generation = self.path.name.rpartition(SUFFIX)
+        if not self._is_own():  # lost, and so are the older ones, to whoever has it now
+            return
         for older in sorted(_generations(self.path.parent, name)):
             if older <= int(generation):  # its own at last
                 _path(self.path.parent, name, older).unlink(missing_ok=True)
@@ -79,15 +94,16 @@ def acquire(folder: Path, name: str, lost: Callable[[], None] = lambda: None) ->
     except FileExistsError:  # another was faster
         return None
     me = psutil.Process()
+    token = uuid.uuid4().hex
     content = {"host": socket.gethostname(), "processes": _processes(), "pid": me.pid,
-               "started": me.create_time(), "since": time.time()}  # fmt: skip
+               "started": me.create_time(), "since": time.time(), "token": token}  # fmt: skip
     try:
         with room_for(path), open(file, "w", encoding="utf-8") as opened:
             json.dump(content, opened)
     except OSError:
         path.unlink(missing_ok=True)
         raise
-    return Claim(path, lost)
+    return Claim(path, token, lost)
 
 
 def holder(folder: Path, name: str) -> dict | None:
@@ -116,12 +132,23 @@ def held(folder: Path) -> set[str]:
     return {name for name in names if name and holder(folder, name) is not None}
 
 
+def tidy(folder: Path) -> None:
+    """Remove the files of claims that have ended: by claiming their names, as anybody else would,
+    so that no claim made meanwhile is removed.
+    """
+    for name in {entry.name.rpartition(SUFFIX)[0] for entry in os.scandir(folder)} - {""}:
+        with suppress(OSError):  # as on a full disk; litter does no harm
+            if claim := acquire(folder, name):
+                claim.release()
+
+
 def _may_live(content: dict) -> bool:
     """Whether its process lives; what runs elsewhere cannot be asked for and may."""
     if (content["host"], content.get("processes")) != (socket.gethostname(), _processes()):
         return True
     try:
-        return psutil.Process(content["pid"]).create_time() == content["started"]
+        apart = psutil.Process(content["pid"]).create_time() - content["started"]
+        return abs(apart) < CLOCK  # which is counted from a start of the system that may be set
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False
 

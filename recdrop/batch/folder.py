@@ -94,10 +94,7 @@ class Folder:
     def tidy(self) -> None:
         """Remove what processes that were killed have left; what is claimed is left alone."""
         clear_parts(self.path)
-        live = claims.held(self.control)
-        for claim in self.control.glob(f"*{claims.SUFFIX}*"):
-            if claim.name.rpartition(claims.SUFFIX)[0] not in live:
-                claim.unlink(missing_ok=True)
+        claims.tidy(self.control)
 
 
 def write(path: Path, nb: dict, outcome: Outcome, point: Point) -> None:

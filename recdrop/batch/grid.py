@@ -13,7 +13,9 @@ from typing import Any
 
 from recdrop.study.files import ROOT
 
-WORDS = {"true": True, "false": False, "none": None, "null": None}
+WORDS = {"true": True, "false": False}
+NOTHING = ("None", "null")
+"""Written so; ``none`` is a scheme."""
 LONGEST = 100
 """Characters of a point's name before its digest."""
 
@@ -90,11 +92,15 @@ def _assigned(source: str) -> dict[str, Any]:
     except SyntaxError:
         return {}
     for statement in statements:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        annotated = isinstance(statement, ast.AnnAssign) and statement.value is not None
+        if annotated or isinstance(statement, ast.Assign):
+            name = statement.target if annotated else statement.targets[0]
+            if not isinstance(name, ast.Name):
+                continue
             try:
-                found[statement.targets[0].id] = ast.literal_eval(statement.value)
+                found[name.id] = ast.literal_eval(statement.value)
             except ValueError:  # an expression; it may be given as anything
-                found[statement.targets[0].id] = None
+                found[name.id] = None
     return found
 
 
@@ -148,10 +154,12 @@ def value(text: str) -> Any:
 
     Nothing is ever executed, and there is none of YAML's guessing, which reads ``no`` as False.
 
-    >>> value("0.25"), value("[0, 1]"), value("True"), value("gal"), value("no")
-    (0.25, [0, 1], True, 'gal', 'no')
+    >>> value("0.25"), value("[0, 1]"), value("True"), value("gal"), value("no"), value("none")
+    (0.25, [0, 1], True, 'gal', 'no', 'none')
     """
     text = text.strip()
+    if text in NOTHING:
+        return None
     if text.lower() in WORDS:
         return WORDS[text.lower()]
     try:

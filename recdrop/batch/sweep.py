@@ -255,6 +255,10 @@ class Sweep:
     @contextmanager
     def _client(self) -> Iterator[Client]:
         if self.scheduler is None:
+            if self.gpu and not _gpus():
+                raise ValueError(
+                    "device cuda, and this machine has no GPU; give device cpu, or --scheduler"
+                )
             with _embedded(self._at_once(), self.gpu) as cluster, Client(cluster) as client:
                 yield client
             return

@@ -12,17 +12,41 @@ from recdrop.study.files import atomic, from_root
 SCHEMA = 1
 KEYS = ("threads", "part", "name", "pass", "contender", "dtype")
 """What a measurement is known by."""
+MACHINE = ("cpu", "cores", "capability")
+"""What a machine is known by; the figures of two stand in no table together."""
 CLASSES = {"order": 4, "words": 10_000, "characters": 50, "entities": 9}
 """Of the benchmarks' output layers."""
 
 
-def save(path: str | os.PathLike, runs: list[dict]) -> None:
-    """Add runs to a results file, which is made if it is not there."""
+def held(path: str | os.PathLike, machine: dict) -> list[dict]:
+    """The runs of a results file to which some of this machine are to be added.
+
+    Raises:
+        ValueError: it holds those of another machine, or is none, see :func:`read`.
+    """
     path = from_root(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     before = read(path)["runs"] if path.exists() else []
+    here = [machine[key] for key in MACHINE]
+    for there in ([run["machine"][key] for key in MACHINE] for run in before):
+        if there != here:
+            raise ValueError(
+                f"{path} holds runs of {there}, and this machine is {here}; give another file or "
+                "results_dir"
+            )
+    return before
+
+
+def save(path: str | os.PathLike, runs: list[dict]) -> None:
+    """Add runs of one machine to a results file, which is made if it is not there.
+
+    Raises:
+        ValueError: see :func:`held`.
+    """
+    path = from_root(path)
+    all_runs = held(path, runs[0]["machine"]) + runs
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as part:
-        text = json.dumps({"schema": SCHEMA, "runs": before + runs}, indent=1)
+        text = json.dumps({"schema": SCHEMA, "runs": all_runs}, indent=1)
         part.write_text(text + "\n", encoding="utf-8")
 
 

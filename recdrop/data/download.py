@@ -57,6 +57,12 @@ class Place:
     def paths(self) -> dict[str, Path]:
         return {name: self.folder / name for name in self.files}
 
+    def is_begun(self, name: str) -> bool:
+        """Whether it holds some of the corpus ``name``. Files without a hash have names such as
+        test.txt: elsewhere than in a folder of that name all of them must be there."""
+        common = not any(self.files.values()) and self.folder.name != name
+        return not self.absent if common else len(self.absent) < len(self.files)
+
     @property
     def absent(self) -> list[str]:
         """Names of the files that are not there."""
@@ -123,7 +129,7 @@ def find(source: Source, data_dir: str | os.PathLike | None = None) -> Place:
         for files in source.editions
     ]
     for origin in bases:
-        held = [p for p in places if p.origin == origin and len(p.absent) < len(p.files)]
+        held = [p for p in places if p.origin == origin and p.is_begun(source.name)]
         if held:
             return min(held, key=lambda p: len(p.absent) > 0)  # a whole edition, else a part
     return Place("cache", bases["cache"] / source.name, source.editions[0])

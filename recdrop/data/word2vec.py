@@ -88,7 +88,8 @@ def load(path: str | os.PathLike) -> Vectors:
     """Vectors of a file in one of gensim's formats, told by the end of its name.
 
     These are .kv (gensim's own; a pickle, so open none that you do not trust), .bin and .bin.gz
-    (word2vec's binary format), .txt and .vec (its text format, also with .gz).
+    (word2vec's binary format; also the file that ``recdrop data fetch word2vec`` brings), .txt and
+    .vec (its text format, also with .gz).
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -97,13 +98,28 @@ def load(path: str | os.PathLike) -> Vectors:
     """
     path = Path(path).expanduser()
     formats = {".kv": None, ".bin": True, ".txt": False, ".vec": False}
-    suffix = Path(path.name.removesuffix(".gz")).suffix
+    suffix = ".bin" if path.name in FILES else Path(path.name.removesuffix(".gz")).suffix
     if suffix not in formats:
         raise ValueError(f"{path}: not a file of vectors by its name, which ends with none of "
                          f"{', '.join(formats)}, .bin.gz, .txt.gz, .vec.gz")  # fmt: skip
     if not path.is_file():
         raise FileNotFoundError(f"no file of word vectors {path}")
     return _read(path, binary=formats[suffix], name=path.name)
+
+
+def label(path: str | os.PathLike) -> str:
+    """A file's name and, where it is there, ten digits of its content: of its size and of its first
+    and last megabyte, so that gigabytes are told apart at once."""
+    path = Path(path).expanduser()
+    if not path.is_file():
+        return path.name
+    size, digest = path.stat().st_size, hashlib.sha256()
+    digest.update(str(size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(1 << 20))
+        file.seek(max(0, size - (1 << 20)))
+        digest.update(file.read())
+    return f"{path.name} {digest.hexdigest()[:10]}"
 
 
 def google_news(data_dir: str | os.PathLike | None = None, download: bool = True) -> Vectors:

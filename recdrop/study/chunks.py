@@ -12,6 +12,14 @@ Item = TypeVar("Item")
 
 SHARE = 0.5
 """The share of free memory that a table may take."""
+GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+"""Where Linux tells of control groups, and of those that this process is in."""
+
+
+def check(at_once: int | None) -> None:
+    """Raise ValueError for a number of networks that is none."""
+    if at_once is not None and at_once < 1:
+        raise ValueError(f"at_once={at_once} trains nothing; give 1 or more, or None")
 
 
 def split(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
@@ -49,7 +57,37 @@ def bytes_of(task, network: nn.Module) -> int:
 
 
 def free_bytes() -> int | None:
-    """Memory that is free or can be freed at once; None where the system does not say."""
+    """Memory that is free or can be freed at once, here and under the limit that a job or a
+    container has; None where the system does not say."""
+    known = [v for v in (_system(), _limited()) if v is not None]
+    return min(known, default=None)
+
+
+def _limited() -> int | None:
+    """What a control group leaves, as SLURM and Kubernetes set them; None where there is none."""
+    try:
+        lines = OWN_GROUPS.read_text().splitlines()
+        own = dict(line.split(":", 2)[1:] for line in lines)  # by controller; "" in version 2
+    except (OSError, ValueError):
+        return None
+    version_2 = (GROUPS, own.get(""), "memory.max", "memory.current")
+    named = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    left = []
+    for base, at, most, used in (version_2, (GROUPS / "memory", own.get("memory"), *named)):
+        if at is None:
+            continue
+        inner = base / at.lstrip("/")
+        for group in (inner, *inner.parents):  # the tightest of those that it is in
+            try:
+                limit, usage = ((group / name).read_text().strip() for name in (most, used))
+            except OSError:
+                continue
+            if limit.isdecimal():
+                left.append(max(0, int(limit) - int(usage)))
+    return min(left, default=None)
+
+
+def _system() -> int | None:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):

@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from recdrop.data.word2vec import label
 from recdrop.study import results
 from recdrop.study.conditions import Condition
 from recdrop.study.files import from_root, writable
@@ -73,6 +73,7 @@ def rerun(
         raise ValueError(f"{path} lies in results_dir={str(results_dir)!r}; give another folder")
     manifest = results.load(path)
     condition = Condition(**manifest["condition"])
+    data_dir, vectors = (v and str(from_root(v)) for v in (data_dir, vectors))
     work = task(condition, data_dir, vectors)
     there = device or ("cpu" if manifest["made_with"]["device"] == "cpu" else "cuda")
     if there == "cuda" and not torch.cuda.is_available():
@@ -103,7 +104,7 @@ def task(
         return TemporalOrder(s, s["length"], cell)
     if condition.task == "ner":
         named = None if s["vectors"] == "own" else s["vectors"]
-        if named != (Path(vectors).name if vectors else None):
+        if named != (label(vectors) if vectors else None):
             raise ValueError(f"vectors={str(vectors)!r}, but this result was made with {named!r}")
         return NamedEntities(s, data_dir, vectors, cell)
     models = {"word_lm": WordLanguageModel, "char_lm": CharacterLanguageModel}

@@ -144,7 +144,10 @@ def provenance(device: str = "cpu") -> dict:
 
 
 def _commit() -> str | None:
-    """The commit of a checkout, with ``-dirty`` where the package's code differs from it."""
+    """The commit of a checkout, with ``-dirty`` where the package's code differs from it; None
+    where it is installed, maybe within somebody else's repository."""
+    if not (ROOT / "pyproject.toml").exists():
+        return None
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--exclude=*"],

@@ -67,6 +67,7 @@ def run(
     Args:
         at_once: networks in one chunk at most.
     """
+    chunks.check(at_once)
     start = time.monotonic()
     end = math.inf if budget is None else start + budget
 

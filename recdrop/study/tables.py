@@ -259,5 +259,6 @@ def _figure(row: dict, key: str) -> str:
         return f"diverged ({row['diverged']})" if row["diverged"] else "not yet run"
     ci, digits = row[f"{key}_ci"], DIGITS[row["table"]]
     interval = "" if ci is None else f" ± {ci:.{digits}f}"
-    text = f"{row[key]:.{digits}f}{interval} ({row['n']})".replace(" ", "\N{NO-BREAK SPACE}")
+    count = f"{row['n']}; {row['diverged']} diverged" if row["diverged"] else row["n"]
+    text = f"{row[key]:.{digits}f}{interval} ({count})".replace(" ", "\N{NO-BREAK SPACE}")
     return text if row["protocol"] in COMPARABLE else f"*{text}*"

@@ -65,8 +65,7 @@ def train(
         ValueError: a manifest is damaged, or a checkpoint and the one before it; it is named and
             left as it is. Or ``at_once`` is less than 1, or the precision is not the device's.
     """
-    if at_once is not None and at_once < 1:
-        raise ValueError(f"at_once={at_once} trains nothing; give 1 or more, or None")
+    chunks.check(at_once)
     done = {c.name: None if fresh else results.read(results_dir, c) for c in conditions}
     todo = {c.name for c in conditions if done[c.name] is None}
     folder = files.from_root(results_dir)

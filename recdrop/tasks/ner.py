@@ -161,9 +161,10 @@ class NamedEntities:
     ):
         settings = profiles.settings(PROFILES, profile, self.label) | named(cell)
         if isinstance(profile, str):
-            settings["vectors"] = os.path.basename(vectors) if vectors else "own"
+            settings["vectors"] = word2vec.label(vectors) if vectors else "own"
             if vectors and profile != "paper":
                 settings["protocol"] += "-given-vectors"
+                settings["vector_size"] = None  # the file's
             if profile == "paper" and not vectors:
                 settings["protocol"] = "paper-own-vectors"
         self.settings, self.data_dir, self.path = settings, data_dir, vectors
@@ -300,12 +301,18 @@ class NamedEntities:
         """Corpus, vectors, features (words, F) and numbered sentences, read when first needed."""
         if self._read is None:
             s = self.settings
+            entities([], [])  # what counts them should be missed now, not behind an epoch
             if s["corpus"] == "generated":
                 corpus = grammar.entities(s["train_sentences"])
             else:
                 corpus = conll2003.sentences(self.data_dir)
             if self.path:
                 vectors = word2vec.load(self.path)
+                if vectors.size != (s["vector_size"] or vectors.size):
+                    raise ValueError(
+                        f"vectors={str(self.path)!r} have {vectors.size} numbers a word, and this "
+                        f"protocol's have {s['vector_size']}; give others, or another profile"
+                    )
             else:
                 text = [sentence.words for sentence in corpus.train]
                 vectors = word2vec.train(text, size=s["vector_size"])

@@ -133,6 +133,60 @@ def test_a_claim_that_cannot_be_read_ends_when_it_is_not_renewed(tmp_path, conte
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_number_that_comes_again_is_not_the_old_claim(tmp_path):
+    """It lapsed while its process slept; meanwhile others claimed, released, and claimed again."""
+    slept = claims.acquire(tmp_path, "a")
+    slept.path.unlink()
+    with claims.acquire(tmp_path, "a") as taken:
+        assert taken.path == slept.path
+        assert not slept.held()
+        slept.release()
+        assert taken.held()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hiccup_of_the_file_system_does_not_end_a_claim(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.05)
+    told, hiccups = threading.Event(), threading.Semaphore(3)
+    generations = claims._generations
+
+    def stale(*where):
+        if hiccups.acquire(blocking=False):
+            raise OSError(116, "Stale file handle")
+        return generations(*where)
+
+    with claims.acquire(tmp_path, "a", told.set) as claim:
+        monkeypatch.setattr(claims, "_generations", stale)
+        os.utime(claim.path, (0, 0))
+        while time.time() - claim.path.stat().st_mtime > claims.LEASE:
+            time.sleep(0.05)
+        assert not told.is_set()
+
+
+def test_a_clock_that_is_put_right_ends_no_claim(tmp_path):
+    """The start of a process is counted from that of the system, which moves with the clock."""
+    with claims.acquire(tmp_path, "a") as claim:
+        started = json.loads(claim.path.read_text())["started"]
+        change(claim.path, started=started + 1.0)
+        assert claims.holder(tmp_path, "a") is not None
+
+
+def test_tidying_takes_no_claim_made_meanwhile(tmp_path, monkeypatch):
+    (tmp_path / "a.claim1").write_text("{")
+    os.utime(tmp_path / "a.claim1", (0, 0))
+    acquire, made = claims.acquire, []
+
+    def slower(*where):
+        made.append(acquire(*where))  # another is faster
+        return acquire(*where)
+
+    monkeypatch.setattr(claims, "acquire", slower)
+    claims.tidy(tmp_path)
+    assert made[0].held()
+    made[0].release()
+    assert list(tmp_path.iterdir()) == []
+
+
 # folders
 
 

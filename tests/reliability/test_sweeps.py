@@ -172,6 +172,13 @@ def test_a_cluster_without_gpus_is_told_of_before_anything_starts(tmp_path):
         cluster.close()
 
 
+def test_without_a_gpu_nothing_waits_for_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "_gpus", lambda: [])
+    notebooks, asked = points("n=1")
+    with pytest.raises(ValueError, match="this machine has no GPU; give device cpu"):
+        sweep.Sweep(notebooks, asked, Folder(tmp_path), gpu=True).run()
+
+
 def test_each_job_here_has_a_gpu_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "_gpus", lambda: ["3", "5"])
     fixed = {"do": "environment", "seconds": 1.0}

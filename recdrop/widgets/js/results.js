@@ -78,7 +78,7 @@ function render({ model, root }) {
     const ours = (key) => {
       if (row[key] == null) return row.diverged ? `diverged (${row.diverged})` : "not yet run";
       const ci = row[`${key}_ci`];
-      return `${row[key].toFixed(d)}${ci == null ? "" : ` ± ${ci.toFixed(d)}`} (${row.n})`;
+      return `${row[key].toFixed(d)}${ci == null ? "" : ` ± ${ci.toFixed(d)}`} (${row.n}${row.diverged ? `; ${row.diverged} diverged` : ""})`;
     };
     const papers = (key) => (row[`paper_${key}`] == null ? "–" : `${row.below === key ? "<" : ""}${row[`paper_${key}`]}`);
     const missing = row.n ? "" : "rd-missing";
