@@ -70,20 +70,23 @@ def _limited() -> int | None:
         own = dict(line.split(":", 2)[1:] for line in lines)  # by controller; "" in version 2
     except (OSError, ValueError):
         return None
-    version_2 = (GROUPS, own.get(""), "memory.max", "memory.current")
-    named = ("memory.limit_in_bytes", "memory.usage_in_bytes")
     left = []
-    for base, at, most, used in (version_2, (GROUPS / "memory", own.get("memory"), *named)):
+    for base, at, most, used, cache in (
+        (GROUPS, own.get(""), "memory.max", "memory.current", "inactive_file"),
+        (GROUPS / "memory", own.get("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes",
+         "total_inactive_file"),
+    ):  # fmt: skip
         if at is None:
             continue
         inner = base / at.lstrip("/")
         for group in (inner, *inner.parents):  # the tightest of those that it is in
             try:
                 limit, usage = ((group / name).read_text().strip() for name in (most, used))
-            except OSError:
+                stat = dict(map(str.split, (group / "memory.stat").read_text().splitlines()))
+            except (OSError, ValueError):
                 continue
-            if limit.isdecimal():
-                left.append(max(0, int(limit) - int(usage)))
+            if limit.isdecimal():  # of what is used, files that were read can make room
+                left.append(max(0, int(limit) - int(usage) + int(stat.get(cache, 0))))
     return min(left, default=None)
 
 
