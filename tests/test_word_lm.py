@@ -1,6 +1,7 @@
 """The word language model: windows, states, loss scale, perplexity, learning rate."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -378,6 +379,26 @@ def test_without_the_corpus_a_grammar_is_used_and_said(no_corpus, tmp_path, caps
     said = capsys.readouterr().err
     assert "generated grammar" in said
     assert "no figure below can be compared with the paper's" in said
+
+
+def test_without_the_corpus_the_books_results_stay_what_they_are(no_corpus, monkeypatch):
+    """As smoke runs that are asked for do, which go elsewhere."""
+    asked, train = [], run.train
+    made = [{"protocol": "smoke"}]
+
+    def stand_in(task, conditions, results_dir, *rest, **options):
+        if task.settings["protocol"] != "smoke":
+            return train(task, conditions, results_dir, *rest, **options)
+        asked.append(results_dir)
+        return made
+
+    monkeypatch.setattr(run, "train", stand_in)
+    p = parameters("book/results")
+    q = replace(p, results_dir="book/results/beyond", seeds=[77])
+    found = run.word_lm(replace(p, seeds=[77])), run.word_lm(q)
+    assert asked == ["runs/smoke", "runs/smoke/beyond"]
+    assert [run.where(p, m).results_dir for m in found] == ["runs/smoke"] * 2
+    assert run.where(p, [{"protocol": "quick"}]) == p
 
 
 def test_a_folder_without_the_corpus_is_an_error(no_corpus, tmp_path):

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from inspect import ismodule
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ OPTIONAL = {"lengths": [15], "cells": ["gru", "rnn"], "vectors": None, "at_once"
 OPTIONAL |= {"fading_rates": [0.5]}
 """Parameters that not every notebook has."""
 
-BOOK, SMOKE = "book/results", "runs/smoke"
+BOOK, SMOKE = "book/results", Path("runs/smoke")
 """Smoke runs test the machinery: where no folder is given they stay out of the book's."""
 
 
@@ -124,9 +125,20 @@ give for example rates=[0.25]
             values[name] = str(from_root(values[name]))
     if values["at_once"] is not None and values["at_once"] < 1:
         raise ParameterError(f"at_once={values['at_once']} trains nothing; give 1 or more, or None")
-    if values["profile"] == "smoke" and values["results_dir"] == BOOK:
-        values["results_dir"] = SMOKE
+    values["results_dir"] = place(values["profile"], values["results_dir"])
     return Parameters(**values)
+
+
+def place(profile: str, results_dir: str) -> str:
+    """Where results of a profile go that were to go to ``results_dir``.
+
+    >>> place("smoke", "book/results/beyond"), place("quick", "book/results")
+    ('runs/smoke/beyond', 'book/results')
+    """
+    path = Path(results_dir)
+    if profile == "smoke" and path.is_relative_to(BOOK):
+        return str(SMOKE / path.relative_to(BOOK))
+    return results_dir
 
 
 def _assigned(namespace: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -3,10 +3,11 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 from recdrop.data.download import CorpusMissing
 from recdrop.study.conditions import Condition, grid
-from recdrop.study.parameters import ParameterError, Parameters
+from recdrop.study.parameters import ParameterError, Parameters, place
 from recdrop.study.training import train
 from recdrop.tasks.char_lm import CharacterLanguageModel
 from recdrop.tasks.ner import NamedEntities
@@ -71,6 +72,16 @@ def ner(p: Parameters) -> list[dict]:
     return _on_corpus(lambda profile: NamedEntities(profile, p.data_dir, p.vectors), p)
 
 
+def where(p: Parameters, manifests: list[dict]) -> Parameters:
+    """The parameters with the folder that these manifests lie in: without a corpus the book's
+    own results stay what they are."""
+    return _elsewhere(p) if manifests[0]["protocol"] == "smoke" else p
+
+
+def _elsewhere(p: Parameters) -> Parameters:
+    return replace(p, results_dir=place("smoke", p.results_dir))
+
+
 def _on_corpus(make: Callable, p: Parameters) -> list[dict]:
     try:
         task = make(p.profile)
@@ -83,7 +94,7 @@ def _on_corpus(make: Callable, p: Parameters) -> list[dict]:
             "below can be compared with the paper's.",
             file=sys.stderr,
         )
-        task = make("smoke")
+        task, p = make("smoke"), _elsewhere(p)
         return _train(task, _grid(task, p), p)
 
 
