@@ -329,7 +329,7 @@ def _bench_gpu(a: argparse.Namespace) -> None:
     for flag in ("threads", "dtype", "beside", "parts", "compile"):
         if getattr(a, flag):
             raise ValueError(f"--{flag} is for --device cpu; leave it out")
-    if a.json and a.json.exists():
+    if a.json and from_root(a.json).exists():
         raise ValueError(f"{a.json} is there; give a new file, as on a GPU each run has its own")
     if a.json:
         files.writable(a.json.parent, "--json")

@@ -93,7 +93,8 @@ class _Recurrent:
         """As torch.nn's: output and final states, of the same shapes and types.
 
         Raises ValueError or RuntimeError for an input or state of the wrong rank, size or dtype,
-        NotImplementedError under torch.func's grad, vjp or jvp where something is dropped.
+        NotImplementedError under torch.func's grad, vjp or jvp where torch.nn's own operator does
+        not run: where something is dropped, and under torch.vmap.
         """
         if self._is_plain(input):
             return super().forward(input, hx)

@@ -40,7 +40,8 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
 
     Raises:
         ValueError: ``target`` has not the shape of ``x`` without its last dimension.
-        NotImplementedError: torch.func's grad, vjp or jvp surrounds the call.
+        NotImplementedError: torch.func's grad, vjp or jvp surrounds the call, which a compiler
+            cannot tell.
 
     >>> x, weight, target = torch.randn(5, 3, 8), torch.randn(100, 8), torch.zeros(5, 3).long()
     >>> losses = linear_cross_entropy(x, weight, None, target)

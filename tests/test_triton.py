@@ -356,6 +356,20 @@ def test_a_graph_recorded_in_inference_mode_serves_others(monkeypatch):
     assert recorder.recorded == 1
 
 
+def test_a_graph_keeps_no_gradients_alive(monkeypatch):
+    """Inside an operator they are off, until another mode is left."""
+    recorder = Recorder(monkeypatch)
+    source = torch.ones(3, requires_grad=True)
+    with torch.no_grad():
+        for _ in range(4):
+            graphs.run("key", recorder.launch, (source, None, torch.zeros(3)), (2,))
+    (graph,) = graphs._graphs.values()
+    with torch.enable_grad():
+        again = graphs._Graph(recorder.launch, (source, None, torch.zeros(3)))
+    for kept in (*graph.tensors, *again.tensors):
+        assert kept is None or not kept.requires_grad
+
+
 def test_few_graphs_are_kept(monkeypatch):
     recorder = Recorder(monkeypatch)
     for size in range(1, graphs.MOST + 4):

@@ -399,6 +399,7 @@ def test_without_the_corpus_the_books_results_stay_what_they_are(no_corpus, monk
     assert asked == ["runs/smoke", "runs/smoke/beyond"]
     assert [run.where(p, m).results_dir for m in found] == ["runs/smoke"] * 2
     assert run.where(p, [{"protocol": "quick"}]) == p
+    assert run.where(p, [{"protocol": "smoke-given-vectors"}]).results_dir == "runs/smoke"
 
 
 def test_a_folder_without_the_corpus_is_an_error(no_corpus, tmp_path):

@@ -59,9 +59,9 @@ class Place:
 
     def is_begun(self, name: str) -> bool:
         """Whether it holds some of the corpus ``name``. Files without a hash have names such as
-        test.txt: elsewhere than in a folder of that name all of them must be there."""
+        test.txt: elsewhere than in a folder of that name, one alone is another project's."""
         common = not any(self.files.values()) and self.folder.name != name
-        return not self.absent if common else len(self.absent) < len(self.files)
+        return len(self.files) - len(self.absent) > common
 
     @property
     def absent(self) -> list[str]:

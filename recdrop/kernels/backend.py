@@ -10,7 +10,7 @@ def backend(device: str | torch.device = "cpu") -> str:
     """Which implementation an LSTM on a device runs: ``cpu``, ``triton`` or ``reference``, and why.
 
     Compiles the CPU's kernel if need be. GRU, RNN, and modules in float64 or float16, run in plain
-    PyTorch always.
+    PyTorch, as float16 does not under torch.autocast.
 
     Raises ValueError for an unknown ``RECDROP_BACKEND``, RuntimeError for an unknown device.
     """

@@ -22,7 +22,8 @@ class _Graph:
     """A recorded loop over tensors of its own."""
 
     def __init__(self, launch: Launch, tensors: Sequence[Tensor | None]):
-        with torch.inference_mode(False):  # they outlive the mode of the call that is recorded
+        # They outlive the call that is recorded, and neither its mode nor its gradients.
+        with torch.inference_mode(False), torch.no_grad():
             self.tensors = [None if v is None else v.clone() for v in tensors]
         self.replay = capture(lambda: launch(self.tensors)).replay
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -77,9 +78,10 @@ def rerun(
     work = task(condition, data_dir, vectors)
     there = device or ("cpu" if manifest["made_with"]["device"] == "cpu" else "cuda")
     if there == "cuda" and not torch.cuda.is_available():
+        made = f"{path.name} was made on {manifest['made_with']['device']}, and "
         raise ValueError(
-            f"{path.name} was made on {manifest['made_with']['device']}, and there is no GPU here; "
-            'give device="cpu", or --device cpu, whose last bits differ'
+            f'{"" if device else made}there is no GPU here; give device="cpu", or --device cpu, '
+            "whose last bits differ"
         )
     writable(folder)
     results.set_aside(folder, [condition])
@@ -104,8 +106,11 @@ def task(
         return TemporalOrder(s, s["length"], cell)
     if condition.task == "ner":
         named = None if s["vectors"] == "own" else s["vectors"]
-        if named != (label(vectors) if vectors else None):
-            raise ValueError(f"vectors={str(vectors)!r}, but this result was made with {named!r}")
+        given = label(vectors) if vectors else None
+        if named not in (given, Path(vectors).name if vectors else None):  # older ones had the name
+            raise ValueError(
+                f"vectors={str(vectors)!r} are {given!r}, but this result was made with {named!r}"
+            )
         return NamedEntities(s, data_dir, vectors, cell)
     models = {"word_lm": WordLanguageModel, "char_lm": CharacterLanguageModel}
     return models[condition.task](s, data_dir, cell)

@@ -75,7 +75,8 @@ def ner(p: Parameters) -> list[dict]:
 def where(p: Parameters, manifests: list[dict]) -> Parameters:
     """The parameters with the folder that these manifests lie in: without a corpus the book's
     own results stay what they are."""
-    return _elsewhere(p) if manifests[0]["protocol"] == "smoke" else p
+    smoke = manifests[0]["protocol"].partition("-")[0] == "smoke"  # or such as smoke-given-vectors
+    return _elsewhere(p) if smoke else p
 
 
 def _elsewhere(p: Parameters) -> Parameters:
