@@ -23,7 +23,7 @@ def run(a: argparse.Namespace) -> int:
 
     Raises:
         ValueError: an argument is wrong; nothing was started.
-        OSError: the folder cannot be written to, or there is no such scheduler.
+        OSError: the folder cannot be written to.
     """
     timeout = None if a.timeout is None else wall_time.seconds(a.timeout, "timeout")
     if a.jobs is not None and a.jobs < 1:

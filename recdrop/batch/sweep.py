@@ -264,7 +264,12 @@ class Sweep:
             return
         try:
             client = Client(self.scheduler, timeout="5s", set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"scheduler={self.scheduler!r} is no address ({error}); give one such as "
+                "tcp://host:8786"
+            ) from error
+        except OSError as error:  # it may be about to start
             raise SchedulerError(
                 f"no Dask scheduler at {self.scheduler!r} ({error}); start one with "
                 "`dask scheduler`, or leave --scheduler out"

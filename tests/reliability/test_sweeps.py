@@ -268,7 +268,8 @@ def test_no_scheduler_is_said(tmp_path, capsys):
     arguments = ["run", str(LIGHT), "--out", str(tmp_path), "--scheduler"]
     assert cli.main([*arguments, "tcp://127.0.0.1:1"]) == 3
     assert "no Dask scheduler at 'tcp://127.0.0.1:1'" in capsys.readouterr().err
-    assert cli.main([*arguments, "nonsense://x"]) == 3
+    assert cli.main([*arguments, "nonsense://x"]) == 2, "that none will ever answer at"
+    assert "'nonsense://x' is no address" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
