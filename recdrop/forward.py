@@ -44,13 +44,6 @@ class Dropout(nn.Module):
         self._p = p
         self.register_buffer("threshold", level, persistent=False)
 
-    def __setstate__(self, state: dict) -> None:
-        """Modules that were pickled whole may be older than the property."""
-        if "p" in state:
-            state = state | {"_p": state["p"]}
-            del state["p"]
-        super().__setstate__(state)
-
     def _apply(self, fn, recurse=True):
         """The buffer is in no state_dict: make it anew, or ``to_empty`` would leave it random."""
         super()._apply(fn, recurse)

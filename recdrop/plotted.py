@@ -26,11 +26,11 @@ DIGITS = 6
 def as_csv(figure: Figure) -> str:
     r"""The figure's data with a header, or an empty text where there are none.
 
-    One line for each point: the panel it is in, the series it belongs to (named by its label, also
-    where a "_" in front keeps that out of the legend), its place, and where one
-    is drawn its interval; of a heat map one line for each of its rows. Columns bear the names of
-    the axes where all panels have the same, and else x and y. A place on an axis of names is told
-    by its name, and a row or column of a heat map by the label that it has.
+    One line for each point: the panel it is in, the series it belongs to, its place, and where one
+    is drawn its interval; of a heat map one line for each of its rows. A series is named by its
+    label, also where a "_" in front keeps that out of the legend. Columns bear the names of the
+    axes where all panels have the same, and else x and y. A place on an axis of names is told by
+    its name, and a row or column of a heat map by the label that it has.
 
     Raises:
         ValueError: heat maps and points are in one figure; these need two tables.

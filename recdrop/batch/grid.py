@@ -13,9 +13,8 @@ from typing import Any
 
 from recdrop.study.files import ROOT
 
-WORDS = {"true": True, "false": False}
-NOTHING = ("None", "null")
-"""Written so; ``none`` is a scheme."""
+WORDS = {"True": True, "False": False, "None": None}
+"""Python's; JSON has its own, and ``none`` is a scheme."""
 LONGEST = 100
 """Characters of a point's name before its digest."""
 
@@ -158,10 +157,8 @@ def value(text: str) -> Any:
     (0.25, [0, 1], True, 'gal', 'no', 'none')
     """
     text = text.strip()
-    if text in NOTHING:
-        return None
-    if text.lower() in WORDS:
-        return WORDS[text.lower()]
+    if text in WORDS:
+        return WORDS[text]
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

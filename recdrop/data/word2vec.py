@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recdrop.data.download import CorpusDamaged, Source, cache, locate
+from recdrop.data.download import CorpusDamaged, Source, cache, locate, sha256
 
 GOOGLE_NEWS = "word2vec-google-news-300"
 FILES = {f"{GOOGLE_NEWS}.gz": "md5:a5e5354d40acb95f9ec66d5977d140ef"}
@@ -108,18 +108,9 @@ def load(path: str | os.PathLike) -> Vectors:
 
 
 def label(path: str | os.PathLike) -> str:
-    """A file's name and, where it is there, ten digits of its content: of its size and of its first
-    and last megabyte, so that gigabytes are told apart at once."""
+    """A file's name and, where it is there, ten digits of its SHA-256: two of one name differ."""
     path = Path(path).expanduser()
-    if not path.is_file():
-        return path.name
-    size, digest = path.stat().st_size, hashlib.sha256()
-    digest.update(str(size).encode())
-    with path.open("rb") as file:
-        digest.update(file.read(1 << 20))
-        file.seek(max(0, size - (1 << 20)))
-        digest.update(file.read())
-    return f"{path.name} {digest.hexdigest()[:10]}"
+    return f"{path.name} {sha256(path)[:10]}" if path.is_file() else path.name
 
 
 def google_news(data_dir: str | os.PathLike | None = None, download: bool = True) -> Vectors:

@@ -17,7 +17,7 @@ import numpy as np
 
 from recdrop.study.conditions import Condition
 from recdrop.study.files import atomic, from_root
-from recdrop.study.results import BEYOND, ITEMS
+from recdrop.study.results import BEYOND, ITEMS, arrays
 
 RESAMPLES = 2000
 
@@ -51,14 +51,11 @@ def load(path: str | os.PathLike) -> np.ndarray:
     """
     path = from_root(path)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = arrays["items"].astype(np.float64)
+        found = arrays(path)["items"].astype(np.float64)
         if found.ndim != 2 or not np.isfinite(found).all():
             raise ValueError(f"shape {found.shape}, or values that are no numbers")
         return found
-    except MemoryError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy's reader have many of their own
+    except (ValueError, KeyError) as error:
         raise ValueError(
             f"{path} does not hold test items ({error}); move it away, and intervals over them "
             "are left out"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from recdrop.dropout import SAMPLINGS, threshold
+from recdrop.study import chunks
 from recdrop.study.conditions import COMBINED, SCHEMES
 from recdrop.study.files import from_root
 from recdrop.tasks.cells import CELLS
@@ -34,7 +35,7 @@ OPTIONAL = {"lengths": [15], "cells": ["gru", "rnn"], "vectors": None, "at_once"
 OPTIONAL |= {"fading_rates": [0.5]}
 """Parameters that not every notebook has."""
 
-BOOK, SMOKE = "book/results", Path("runs/smoke")
+BOOK, SMOKE = "book/results", "runs/smoke"
 """Smoke runs test the machinery: where no folder is given they stay out of the book's."""
 
 
@@ -123,8 +124,10 @@ give for example rates=[0.25]
     for name in ("data_dir", "vectors"):
         if values[name] is not None:
             values[name] = str(from_root(values[name]))
-    if values["at_once"] is not None and values["at_once"] < 1:
-        raise ParameterError(f"at_once={values['at_once']} trains nothing; give 1 or more, or None")
+    try:
+        chunks.check(values["at_once"])
+    except ValueError as error:
+        raise ParameterError(str(error)) from None
     values["results_dir"] = place(values["profile"], values["results_dir"])
     return Parameters(**values)
 
@@ -137,7 +140,7 @@ def place(profile: str, results_dir: str) -> str:
     """
     path = Path(results_dir)
     if profile == "smoke" and path.is_relative_to(BOOK):
-        return str(SMOKE / path.relative_to(BOOK))
+        return str(Path(SMOKE) / path.relative_to(BOOK))
     return results_dir
 
 

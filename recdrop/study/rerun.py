@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -107,7 +106,7 @@ def task(
     if condition.task == "ner":
         named = None if s["vectors"] == "own" else s["vectors"]
         given = label(vectors) if vectors else None
-        if named not in (given, Path(vectors).name if vectors else None):  # older ones had the name
+        if named != given:
             raise ValueError(
                 f"vectors={str(vectors)!r} are {given!r}, but this result was made with {named!r}"
             )

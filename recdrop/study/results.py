@@ -112,15 +112,23 @@ def load_weights(folder: str | os.PathLike, condition: Condition) -> dict[str, t
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path}; train the condition again with fresh=True")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {k: torch.from_numpy(arrays[k]) for k in arrays.files}
-    except MemoryError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy's reader have many of their own
+        return {k: torch.from_numpy(v) for k, v in arrays(path).items()}
+    except ValueError as error:
         raise ValueError(
             f"{path} does not hold weights ({error}); move it away and train the condition again "
             "with fresh=True"
         ) from error
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file. Raises ValueError where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            return {k: held[k] for k in held.files}
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy's reader have many of their own
+        raise ValueError(str(error)) from error
 
 
 def device_name(device: str) -> str:
