@@ -514,6 +514,8 @@ def test_a_seed_that_diverged_is_told_beside_the_others(tmp_path):
 
 def test_an_installed_package_names_no_commit(tmp_path, monkeypatch):
     """It may lie within somebody else's repository."""
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
     monkeypatch.setattr(results, "ROOT", tmp_path)
     assert results.provenance()["commit"] is None
