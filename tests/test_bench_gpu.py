@@ -94,6 +94,15 @@ def test_an_unknown_shape_is_refused(capsys):
     assert "shape 'wordz' is unknown; choose from order, words" in capsys.readouterr().err
 
 
+def test_results_that_are_there_are_not_measured_over(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "measure", lambda *_, **__: pytest.fail("measured all the same"))
+    path = tmp_path / "cuda.json"
+    path.write_text("kept")
+    assert main(["bench", "--device", "cuda", "--quick", "--json", str(path)]) == 2
+    assert "give a new file" in capsys.readouterr().err
+    assert path.read_text() == "kept"
+
+
 @pytest.mark.skipif(ON_GPU, reason="this machine has a GPU")
 def test_without_a_gpu_it_says_so(capsys):
     assert main(["bench", "--device", "cuda"]) == 2

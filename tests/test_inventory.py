@@ -10,6 +10,7 @@ from small_corpora import BIO, IOB1, PTB, archive, listing, put, take_the_place_
 
 from recdrop import cli
 from recdrop.data import conll2003, download, inventory, ptb
+from recdrop.study import files
 
 FOLDER_GIVEN = os.environ.get("RECDROP_DATA")
 COUNTS = {
@@ -83,6 +84,14 @@ def test_status_says_where_each_corpus_lies(mine, cache, no_network, monkeypatch
     said = capsys.readouterr().out
     assert f"found      cache: {cache / 'ptb'}" in said
     assert "conll2003  absent" in said
+
+
+def test_a_relative_folder_starts_at_the_projects_root(mine, no_network, monkeypatch, capsys):
+    monkeypatch.setattr(files, "ROOT", mine.parent)
+    (mine.parent / "pyproject.toml").touch()
+    monkeypatch.chdir(mine)
+    assert run("status", "--data-dir", "mine") == 0
+    assert f"found      data_dir: {mine / 'ptb'}" in capsys.readouterr().out
 
 
 def test_status_names_the_files_to_put_where(cache, no_network, capsys):

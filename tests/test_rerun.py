@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recdrop.cli import main
-from recdrop.study import results
+from recdrop.study import files, results
 from recdrop.study.conditions import grid
 from recdrop.study.rerun import differences, rerun, task
 from recdrop.study.training import train
@@ -40,6 +40,23 @@ def test_the_same_figures(tmp_path, name: str):
     done = rerun(path, tmp_path / "again", progress=False)
     assert done.differences == ()
     assert str(done).startswith(f"same figures: {path.stem}, 2 epochs")
+
+
+def test_relative_folders_start_at_the_projects_root(tmp_path, monkeypatch):
+    """As notebooks, papermill and the terminal mean them, wherever the command is given."""
+    path = made(TASKS["order"](), tmp_path / "first")
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    told = []
+    monkeypatch.setattr(
+        "recdrop.study.rerun.task", lambda *given: told.append(given) or task(*given)
+    )
+    done = rerun(path.relative_to(tmp_path), "again", "texts", progress=False)
+    assert done.differences == ()
+    assert (tmp_path / "again" / path.name).exists()
+    assert told[0][1] == str(tmp_path / "texts")
 
 
 def test_other_figures_are_told(tmp_path, capsys):

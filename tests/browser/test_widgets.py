@@ -130,6 +130,21 @@ def test_the_memory_that_it_starts_from_is_told(page):
     assert page.get_by_role("heading", name="The cell state, from a memory of 2").count() == 1
 
 
+def test_canvases_are_redrawn_as_sharp_as_the_screen(page):
+    """Zooming in changes the pixels that a canvas needs, and not its width in the page."""
+    place(page, MemoryExplorer())
+    canvas = page.locator("canvas").first
+    share = "(c) => c.width / c.getBoundingClientRect().width"
+    assert canvas.evaluate(share) == pytest.approx(1, abs=0.01)
+    session = page.context.new_cdp_session(page)
+    for density in (2, 3):  # twice, as each density is waited for anew
+        screen = {"width": 1280 // density, "height": 800, "mobile": False}
+        screen |= {"deviceScaleFactor": density}
+        session.send("Emulation.setDeviceMetricsOverride", screen)
+        settled(page)
+        assert canvas.evaluate(share) == pytest.approx(density, abs=0.01)
+
+
 def test_high_contrast_tells_what_is_chosen(watched):
     page = watched(forced_colors="active").open("about:blank")
     place(page, MemoryExplorer())
