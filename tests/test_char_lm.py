@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from chapters import parameters
 
 from recdrop import GRU, LSTM, RNN, RecurrentDropout
 from recdrop.study import results, run, tables
 from recdrop.study.conditions import grid
-from recdrop.study.parameters import Parameters
 from recdrop.study.replicas import Replicas
 from recdrop.study.training import train
 from recdrop.tasks.cells import CELLS, named
@@ -95,15 +95,6 @@ def test_a_table_of_characters_trains(tmp_path):
     (row,) = [r for r in tables.table(3, tmp_path) if r["n"] and r["rate"]]
     assert row["protocol"] == "smoke"
     assert row["valid"] == manifests[1]["final"]["best"]["valid"]
-
-
-def parameters(results_dir, **other) -> Parameters:
-    values = dict(
-        profile="smoke", schemes=["gal"], rates=[0.5], samplings=["step"], forward=[False],
-        seeds=[0], device="cpu", data_dir=None, results_dir=str(results_dir), fresh=False,
-        lengths=[15], cells=[], vectors=None, at_once=None,
-    )  # fmt: skip
-    return Parameters(**values | other)
 
 
 def test_fewer_epochs_are_another_protocol(tmp_path):

@@ -3,22 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from chapters import parameters
 
 from recdrop.data import download, ptb
 from recdrop.data.download import CorpusMissing
 from recdrop.study import results, run
 from recdrop.study.conditions import grid
-from recdrop.study.parameters import Parameters
 from recdrop.tasks.word_lm import WordLanguageModel
-
-
-def parameters(results_dir, **other) -> Parameters:
-    values = dict(
-        profile="quick", schemes=["gal"], rates=[0.5], samplings=["step"], forward=[False],
-        seeds=[0], device="cpu", data_dir=None, results_dir=str(results_dir), fresh=False,
-        lengths=[15], cells=[], vectors=None, at_once=None,
-    )  # fmt: skip
-    return Parameters(**values | other)
 
 
 @pytest.fixture
@@ -34,11 +25,11 @@ def test_finished_results_need_no_corpus(no_corpus, tmp_path, monkeypatch):
     task = WordLanguageModel("quick")
     (condition,) = grid(task.name, task.settings, ["gal"], [0.5], ["step"])
     written = results.write(tmp_path, condition, status="finished", curve=[], final={})
-    assert run.word_lm(parameters(tmp_path)) == [written]
+    assert run.word_lm(parameters(tmp_path, profile="quick")) == [written]
 
 
 def test_without_the_corpus_a_grammar_is_used_and_said(no_corpus, tmp_path, capsys):
-    (manifest,) = run.word_lm(parameters(tmp_path))
+    (manifest,) = run.word_lm(parameters(tmp_path, profile="quick"))
     assert manifest["protocol"] == "smoke"
     assert manifest["data"]["corpus"] == "generated grammar"
     said = capsys.readouterr().err
@@ -58,7 +49,7 @@ def test_without_the_corpus_the_books_results_stay_what_they_are(no_corpus, monk
         return made
 
     monkeypatch.setattr(run, "train", stand_in)
-    p = parameters("book/results")
+    p = parameters("book/results", profile="quick")
     q = replace(p, results_dir="book/results/beyond", seeds=[77])
     found = run.word_lm(replace(p, seeds=[77])), run.word_lm(q)
     assert asked == ["runs/smoke", "runs/smoke/beyond"]
@@ -69,4 +60,4 @@ def test_without_the_corpus_the_books_results_stay_what_they_are(no_corpus, monk
 
 def test_a_folder_without_the_corpus_is_an_error(no_corpus, tmp_path):
     with pytest.raises(CorpusMissing, match="data_dir=.*nowhere"):
-        run.word_lm(parameters(tmp_path, data_dir=str(tmp_path / "nowhere")))
+        run.word_lm(parameters(tmp_path, data_dir=str(tmp_path / "nowhere"), profile="quick"))
