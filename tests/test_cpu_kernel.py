@@ -264,13 +264,14 @@ def test_a_replica_alone_is_the_replica_among_others_bit_for_bit(kernel: None, b
 
 
 @pytest.mark.parametrize("trouble", [float("inf"), float("nan"), 1e30])
-def test_trouble_next_door_changes_no_bit(backend: str, trouble: float):
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+def test_trouble_next_door_changes_no_bit(backend: str, bf16: bool, trouble: float):
     nets, given = single(networks("lstm_tanh", 3, H=70)), masking(ALL[-3:])
     other = single(nets)
     for value in other:
         value.data[0] = value.data[2] = trouble
-    before = results(scan, "lstm_tanh", nets, *given)
-    after = results(scan, "lstm_tanh", other, *given)
+    before = results(lambda *a: scan(*a, bf16=bf16), "lstm_tanh", nets, *given)
+    after = results(lambda *a: scan(*a, bf16=bf16), "lstm_tanh", other, *given)
     for name in before:
         assert torch.equal(before[name][1], after[name][1]), name
         assert trouble == 1e30 or not after[name][0].isfinite().all(), f"{name} hides the trouble"

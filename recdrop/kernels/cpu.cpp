@@ -13,9 +13,11 @@
 // in one order.
 //
 // Operands are float, or bfloat16 in pairs (two to a 32-bit word, the lower half first); states and
-// sums are float always. Vectors are those of GCC and clang, so any processor will do.
+// sums are float always. Vectors are those of GCC and clang, so any processor will do; where it has
+// tiles, bfloat16 is multiplied in them.
 
 #include "cpu_vectors.cpp"
+#include "cpu_tiles.cpp"
 #include "cpu_work.cpp"
 
 namespace {
@@ -55,7 +57,7 @@ template <class Op, bool RELU> void forward(const Call& p, const Forward& v) {
   in_parts(p, [&](const Part& part) {
     const int64_t r = part.r, b0 = part.b0, b1 = part.b1, u0 = part.u0, u1 = part.u1;
     Factors update(p, part, UPDATE), hidden(p, part, HIDDEN), cell(p, part, CELL);
-    Buffer<Tile> sums((b1 - b0 + ROWS - 1) / ROWS);
+    Buffer<Sums> sums(b1 - b0);
     Rows rows(b1 - b0);
     Buffer<Word> inputs(Op::PER_WORD > 1 || p.lengths ? (b1 - b0) * KX : 0, true);
     Buffer<Word> copy(p.lengths ? (b1 - b0) * KH : 0);
@@ -99,29 +101,25 @@ template <class Op, bool RELU> void forward(const Call& p, const Forward& v) {
         const int64_t n = std::min<int64_t>(LANES, H - unit), block = r * blocks + unit / LANES;
         Vec bias[4]{};
         for (int j = 0; j < 4 && v.bias; j++) bias[j] = load(v.bias + (r * 4 + j) * H + unit, n);
-        in_blocks(rows.count(), [&](int64_t s, int64_t, int count) {
-          for (int i = 0; i < count; i++) std::copy(bias, bias + 4, sums.get()[s][i]);
-        });
-        multiply<Op>(sums.get(), rows.count(), x, KX, w.get() + block * KX * WIDTH);
-        multiply<Op>(sums.get(), rows.count(), read, KH, u.get() + block * KH * WIDTH);
-        in_blocks(rows.count(), [&](int64_t s, int64_t first, int count) {
-          for (int k = 0; k < count; k++) {
-            const int64_t b = rows[first + k], at = b * H + unit;
-            const Vec* a = sums.get()[s][k];
-            const Vec i = sigmoid(a[0]), f = sigmoid(a[1]), o = sigmoid(a[3]);
-            const Vec g = act<RELU>(a[2]);
-            Vec c = f * load(c_before + at, n) + i * update.times(g, b, unit);
-            c = cell.times(c, b, unit);
-            const Vec h = o * act<RELU>(c);
-            store(v.c + now * H + at, c, n);
-            store(v.h + now * H + at, h, n);
-            put_read(t + 1, b, unit, h, n);
-            if (float* gates = v.gates ? v.gates + (now + b) * 4 * H + unit : nullptr) {
-              store(gates, i, n), store(gates + H, f, n);
-              store(gates + 2 * H, g, n), store(gates + 3 * H, o, n);
-            }
+        for (int64_t k = 0; k < rows.count(); k++) std::copy(bias, bias + 4, sums.get()[k]);
+        multiply<Op>(sums.get(), rows.count(), x, KX, KX, w.get() + block * KX * WIDTH);
+        multiply<Op>(sums.get(), rows.count(), read, KH, KH, u.get() + block * KH * WIDTH);
+        for (int64_t k = 0; k < rows.count(); k++) {
+          const int64_t b = rows[k], at = b * H + unit;
+          const Vec* a = sums.get()[k];
+          const Vec i = sigmoid(a[0]), f = sigmoid(a[1]), o = sigmoid(a[3]);
+          const Vec g = act<RELU>(a[2]);
+          Vec c = f * load(c_before + at, n) + i * update.times(g, b, unit);
+          c = cell.times(c, b, unit);
+          const Vec h = o * act<RELU>(c);
+          store(v.c + now * H + at, c, n);
+          store(v.h + now * H + at, h, n);
+          put_read(t + 1, b, unit, h, n);
+          if (float* gates = v.gates ? v.gates + (now + b) * 4 * H + unit : nullptr) {
+            store(gates, i, n), store(gates + H, f, n);
+            store(gates + 2 * H, g, n), store(gates + 3 * H, o, n);
           }
-        });
+        }
       }
       for (int64_t b = b0; b < b1; b++) {  // the ended keep their states and have no gates
         if (!has_ended(p, r, t, b)) continue;
@@ -164,19 +162,19 @@ Buffer<typename Op::Word> pack_transposed(const Call& p, const float* weight, in
 
 // Through time, from the last step to the first: the gradients da (R, T, B, 4H) of the gates' sums,
 // those of the first states, and, as its masks pass by, what the gates read of h (R, T, B, H). Rows
-// that have ended are left out.
+// that have ended are left out. A row of da has whole words.
 template <class Op, bool RELU>
 void through_time(const Call& p, const Backward& v, typename Op::Element* da,
                   typename Op::Element* read) {
   using Word = typename Op::Word;
   const int64_t B = p.B, H = p.H, K = words<Op>(4 * H), blocks = (H + WIDTH - 1) / WIDTH;
+  const int64_t width = K * Op::PER_WORD;  // of da
   const auto u = pack_transposed<Op>(p, v.w_hh, H);
 
   in_parts(p, [&](const Part& part) {
     const int64_t r = part.r, b0 = part.b0, b1 = part.b1, u0 = part.u0, u1 = part.u1;
     Factors update(p, part, UPDATE), hidden(p, part, HIDDEN), cell(p, part, CELL);
-    const int64_t tiles = (b1 - b0 + ROWS - 1) / ROWS;
-    Buffer<Tile> sums(tiles);
+    Buffer<Sums> sums(b1 - b0);
     Rows rows(b1 - b0);  // those to which a gradient comes back through step t + 1
     Buffer<Word> copy(p.lengths ? (b1 - b0) * K : 0);
     for (int64_t t = p.T - 1; t >= -1; t--) {
@@ -187,7 +185,7 @@ void through_time(const Call& p, const Backward& v, typename Op::Element* da,
       const Word* after = nullptr;
       if (t < p.T - 1) {
         rows.find(p, r, t + 1, t + 2, b0, b1);
-        after = reinterpret_cast<const Word*>(da + (now + B) * 4 * H);
+        after = reinterpret_cast<const Word*>(da + (now + B) * width);
         after = rows.in_one_piece(after, K, 0, rows.count(), copy.get());
       }
       if (t >= 0) update.at_step(t), cell.at_step(t);
@@ -208,7 +206,7 @@ void through_time(const Call& p, const Backward& v, typename Op::Element* da,
         const Vec y = act<RELU>(load(v.c + now * H + at, n)), one = all(1.f);
         d = cell.times(d + dh * o * slope<RELU>(y), b, unit);
         const Vec masked = update.times(d, b, unit);
-        auto* to = da + (now + b) * 4 * H + unit;
+        auto* to = da + (now + b) * width + unit;
         Op::put(to, masked * g * (i * (one - i)), n);
         Op::put(to + H, d * load(c_before + at, n) * (f * (one - f)), n);
         Op::put(to + 2 * H, masked * i * slope<RELU>(g), n);
@@ -217,14 +215,11 @@ void through_time(const Call& p, const Backward& v, typename Op::Element* da,
       };
       for (int64_t first = u0; first < u1; first += WIDTH) {
         const int64_t block = r * blocks + first / WIDTH;
-        std::memset(static_cast<void*>(sums.get()), 0, tiles * sizeof(Tile));
-        if (after) multiply<Op>(sums.get(), rows.count(), after, K, u.get() + block * K * WIDTH);
-        in_blocks(rows.count(), [&](int64_t s, int64_t row, int count) {
-          for (int k = 0; k < count; k++)
-            for (int64_t j = 0, unit = first; j < 4 && unit < u1; j++, unit += LANES)
-              differentiate(rows[row + k], unit, sums.get()[s][k][j],
-                            std::min<int64_t>(LANES, H - unit));
-        });
+        std::memset(static_cast<void*>(sums.get()), 0, rows.count() * sizeof(Sums));
+        if (after) multiply<Op>(sums.get(), rows.count(), after, K, K, u.get() + block * K * WIDTH);
+        for (int64_t k = 0; k < rows.count(); k++)
+          for (int64_t j = 0, unit = first; j < 4 && unit < u1; j++, unit += LANES)
+            differentiate(rows[k], unit, sums.get()[k][j], std::min<int64_t>(LANES, H - unit));
       }
       for (int64_t b = b0; b < b1; b++)
         for (int64_t unit = u0; unit < u1 && (!after || has_ended(p, r, t + 1, b)); unit += LANES)
@@ -247,7 +242,7 @@ template <class Op>
 void input_gradient(const Call& p, const Backward& v, const std::vector<Rows>& living,
                     const typename Op::Element* da) {
   using Word = typename Op::Word;
-  constexpr int64_t CHUNK = 8 * ROWS;
+  constexpr int64_t CHUNK = Op::STEP > 1 ? 64 : 8 * ROWS;
   const int64_t K = words<Op>(4 * p.H), blocks = (p.I + WIDTH - 1) / WIDTH, all = p.T * p.B;
   const int64_t chunks = (all + CHUNK - 1) / CHUNK;
   const auto w = pack_transposed<Op>(p, v.w_ih, p.I);
@@ -257,18 +252,16 @@ void input_gradient(const Call& p, const Backward& v, const std::vector<Rows>& l
     const int64_t count = std::min(CHUNK, rows.count() - begin);
     if (count <= 0) return;
     Buffer<Word> copy(p.lengths ? CHUNK * K : 0);
-    const auto* a = reinterpret_cast<const Word*>(da + r * all * 4 * p.H);
+    const auto* a = reinterpret_cast<const Word*>(da) + r * all * K;
     a = rows.in_one_piece(a, K, begin, count, copy.get());
-    Buffer<Tile> sums(CHUNK / ROWS);
+    Buffer<Sums> sums(CHUNK);
     for (int64_t block = 0; block < blocks; block++) {
-      std::memset(static_cast<void*>(sums.get()), 0, CHUNK / ROWS * sizeof(Tile));
-      multiply<Op>(sums.get(), count, a, K, w.get() + (r * blocks + block) * K * WIDTH);
-      in_blocks(count, [&](int64_t s, int64_t row, int m) {
-        for (int i = 0; i < m; i++)
-          for (int64_t j = 0, n = block * WIDTH; j < 4 && n < p.I; j++, n += LANES)
-            store(v.dx + (r * all + rows[begin + row + i]) * p.I + n, sums.get()[s][i][j],
-                  std::min<int64_t>(LANES, p.I - n));
-      });
+      std::memset(static_cast<void*>(sums.get()), 0, CHUNK * sizeof(Sums));
+      multiply<Op>(sums.get(), count, a, K, K, w.get() + (r * blocks + block) * K * WIDTH);
+      for (int64_t i = 0; i < count; i++)
+        for (int64_t j = 0, n = block * WIDTH; j < 4 && n < p.I; j++, n += LANES)
+          store(v.dx + (r * all + rows[begin + i]) * p.I + n, sums.get()[i][j],
+                std::min<int64_t>(LANES, p.I - n));
     }
   });
 }
@@ -278,8 +271,9 @@ template <class Op>
 void weight_gradients(const Call& p, const Backward& v, const std::vector<Rows>& living,
                       const typename Op::Element* da, const typename Op::Element* read) {
   using Word = typename Op::Word;
-  constexpr int64_t TILES = 8, CHUNK = TILES * ROWS;
-  const int64_t N4 = 4 * p.H, all = p.T * p.B;
+  constexpr int64_t CHUNK = Op::STEP > 1 ? 64 : 8 * ROWS;
+  constexpr int64_t PITCH = DEPTH + LANES;  // no power of two: rows would share their cache lines
+  const int64_t N4 = 4 * p.H, all = p.T * p.B, width = words<Op>(N4) * Op::PER_WORD;
   const int64_t x_blocks = (p.I + WIDTH - 1) / WIDTH, h_blocks = (p.H + WIDTH - 1) / WIDTH;
   const int64_t blocks = x_blocks + h_blocks, chunks = (N4 + CHUNK - 1) / CHUNK;
   Buffer<Word> panels(blocks * words<Op>(all) * WIDTH);
@@ -303,35 +297,32 @@ void weight_gradients(const Call& p, const Backward& v, const std::vector<Rows>&
     });
     in_parallel(p.threads, chunks, [&](int64_t chunk) {
       const int64_t first = chunk * CHUNK, count = std::min(CHUNK, N4 - first);
-      Buffer<Tile> sums(blocks * TILES, true);
-      Buffer<Word> a(TILES * DEPTH * ROWS, true);  // da^T by tiles: (TILES, words, ROWS)
+      Buffer<Sums> sums(blocks * CHUNK, true);
+      Buffer<Word> a(CHUNK * PITCH);  // of da^T: (CHUNK, DEPTH)
       float totals[CHUNK] = {};
-      Word line[CHUNK] = {};
       for (int64_t k0 = 0; k0 < K; k0 += DEPTH) {
         const int64_t depth = std::min(DEPTH, K - k0);
         for (int64_t k = 0; k < depth; k++) {
           const int64_t row = (k0 + k) * Op::PER_WORD;
-          const bool pair = Op::PER_WORD > 1 && row + 1 < rows.count();
-          const auto* low = da + (r * all + rows[row]) * N4 + first;
-          const auto* high = pair ? da + (r * all + rows[row + 1]) * N4 + first : low;
+          const bool any = row < rows.count(), pair = Op::PER_WORD > 1 && row + 1 < rows.count();
+          const auto* low = any ? da + (r * all + rows[row]) * width + first : nullptr;
+          const auto* high = pair ? da + (r * all + rows[row + 1]) * width + first : low;
           for (int64_t m = 0; m < count; m++) {
-            line[m] = Op::word(low[m], pair ? high[m] : typename Op::Element(0));
+            Word& word = a.get()[m * PITCH + k] = 0;
+            if (!any) continue;
+            word = Op::word(low[m], pair ? high[m] : typename Op::Element(0));
             totals[m] += Op::widen(low[m]) + (pair ? Op::widen(high[m]) : 0.f);
           }
-          for (int64_t i = 0; i * ROWS < count; i++)
-            std::copy_n(line + i * ROWS, ROWS, a.get() + (i * DEPTH + k) * ROWS);
         }
         for (int64_t block = 0; block < blocks; block++)
-          for (int64_t i = 0; i * ROWS < count; i++)
-            tile<Op, ROWS>(sums.get()[block * TILES + i], a.get() + i * DEPTH * ROWS, 1, ROWS,
-                           depth, panels.get() + (block * K + k0) * WIDTH);
+          multiply<Op>(sums.get() + block * CHUNK, count, a.get(), PITCH, depth,
+                       panels.get() + (block * K + k0) * WIDTH);
       }
       for (int64_t m = 0; m < count; m++) {
         const auto write = [&](float* to, int64_t N, int64_t block, int64_t n) {
           for (int j = 0; j < 4 && n < N; j++, n += LANES)
             store(to + (r * N4 + first + m) * N + n,
-                  sums.get()[block * TILES + m / ROWS][m % ROWS][j],
-                  std::min<int64_t>(LANES, N - n));
+                  sums.get()[block * CHUNK + m][j], std::min<int64_t>(LANES, N - n));
         };
         for (int64_t b = 0; b < x_blocks; b++) write(v.dw_ih, p.I, b, b * WIDTH);
         for (int64_t b = 0; b < h_blocks; b++) write(v.dw_hh, p.H, x_blocks + b, b * WIDTH);
@@ -347,7 +338,8 @@ template <class Op, bool RELU> void backward(const Call& p, const Backward& v) {
   bool dropped = false;
   for (int64_t r = 0; r < p.R; r++)
     dropped |= p.thresholds[r * 3 + HIDDEN] || p.scale[r * 3 + HIDDEN] != 1.f;
-  Buffer<Element> da(p.R * p.T * p.B * 4 * p.H), read(dropped ? p.R * p.T * p.B * p.H : 0);
+  const int64_t width = words<Op>(4 * p.H) * Op::PER_WORD, all = p.R * p.T * p.B;
+  Buffer<Element> da(all * width, width > 4 * p.H), read(dropped ? all * p.H : 0);
   Element* const seen = dropped ? read.get() : nullptr;  // else it is the states themselves
   through_time<Op, RELU>(p, v, da.get(), seen);
   std::vector<Rows> living;
@@ -400,7 +392,10 @@ void recdrop_kept(int64_t R, int64_t steps, int64_t rows, int64_t units, int64_t
 }
 
 const char* recdrop_description() {
-#if defined(__AVX512BF16__)
+#if defined(TILES)
+  return may_use_tiles() ? "AVX-512 with bfloat16 products in tiles (AMX)"
+                         : "AVX-512 with bfloat16 products; AMX is refused here";
+#elif defined(__AVX512BF16__)
   return "AVX-512 with bfloat16 products";
 #elif defined(__AVX512F__)
   return "AVX-512";

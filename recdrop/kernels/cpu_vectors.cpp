@@ -19,6 +19,16 @@
 #endif
 #ifdef __linux__
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+// Intel's AMX, registers that multiply like matrices; clang 14 spells its macros in its own way.
+#if (defined(__AMX_TILE__) && defined(__AMX_BF16__)) || \
+    (defined(__AMXTILE__) && defined(__AMXBF16__))
+#if defined(__AVX512BF16__) && defined(__linux__)
+#define TILES
+#endif
 #endif
 
 namespace {
@@ -42,7 +52,7 @@ typedef Vec Loose __attribute__((aligned(4), may_alias));  // anywhere in memory
 typedef int32_t Int __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
-using Tile = Vec[ROWS][4];
+using Sums = Vec[4];  // of a row and a panel's columns
 
 inline Vec all(float v) { return v - Vec{}; }
 
@@ -118,7 +128,7 @@ template <bool RELU> inline Vec slope(Vec y) {  // act's derivative from its val
 struct Single {
   using Element = float;
   using Word = float;
-  static constexpr int PER_WORD = 1;
+  static constexpr int PER_WORD = 1, STEP = 1;  // elements of a word; what words come in
   static Element element(float v) { return v; }
   static float widen(Element v) { return v; }
   static Word word(Element v, Element) { return v; }
@@ -130,6 +140,11 @@ struct Pair {
   using Element = uint16_t;
   using Word = uint32_t;
   static constexpr int PER_WORD = 2;
+#ifdef TILES
+  static constexpr int STEP = 16;
+#else
+  static constexpr int STEP = 1;
+#endif
 
   static Bits round(Vec v) {  // to nearest, ties to even
     const Bits u = (Bits)v, rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
@@ -165,8 +180,10 @@ struct Pair {
   }
 };
 
+// Words to a row of so many elements; the last ones are 0 where it is not filled.
 template <class Op> constexpr int64_t words(int64_t elements) {
-  return (elements + Op::PER_WORD - 1) / Op::PER_WORD;
+  constexpr int64_t unit = Op::PER_WORD * Op::STEP;
+  return (elements + unit - 1) / unit * Op::STEP;
 }
 
 // Asks for huge pages: first touching fresh memory page by page would take a tenth of the time.

@@ -15,17 +15,17 @@ namespace {
 
 // Products ----------------------------------------------------------------------------------------
 
-// sums[M][4] += a[M, K] panel[K, WIDTH], with a's element (m, k) at a[m * row + k * step]. Not
-// inlined, and on a copy of its own: otherwise the sums do not stay in registers.
+// sums[M] += a[M, K] panel[K, WIDTH], a's rows being `row` words apart. Not inlined, and on a copy
+// of its own: otherwise the sums do not stay in registers.
 template <class Op, int M>
-__attribute__((noinline)) void tile(Vec (*sums)[4], const typename Op::Word* a, ptrdiff_t row,
-                                    ptrdiff_t step, int64_t K, const typename Op::Word* panel) {
+__attribute__((noinline)) void rows_of(Sums* sums, const typename Op::Word* a, ptrdiff_t row,
+                                       int64_t K, const typename Op::Word* panel) {
   Vec s[M][4];
 #pragma GCC unroll 8
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) s[m][j] = sums[m][j];
-  for (int64_t k = 0; k < K; k++, a += step, panel += WIDTH) {
+  for (int64_t k = 0; k < K; k++, a++, panel += WIDTH) {
     __builtin_prefetch(panel + 16 * WIDTH);
     __builtin_prefetch(panel + 16 * WIDTH + WIDTH / 2);
     Bits words[M];  // with one vector of the panel at a time, they and the sums fill the registers
@@ -44,32 +44,34 @@ __attribute__((noinline)) void tile(Vec (*sums)[4], const typename Op::Word* a, 
     for (int j = 0; j < 4; j++) sums[m][j] = s[m][j];
 }
 
+// The same for at most M rows.
 template <class Op, int M = ROWS>
-void tile_of(int rows, Tile& sums, const typename Op::Word* a, ptrdiff_t row, ptrdiff_t step,
-             int64_t K, const typename Op::Word* panel) {
-  if constexpr (M > 0) {
-    if (rows == M) return tile<Op, M>(sums, a, row, step, K, panel);
-    tile_of<Op, M - 1>(rows, sums, a, row, step, K, panel);
-  }
-}
-
-// Calls f(block, first row, how many) for `rows` rows in even blocks of at most ROWS.
-template <class F> inline void in_blocks(int64_t rows, F f) {
-  const int64_t n = (rows + ROWS - 1) / ROWS;
-  for (int64_t s = 0; s < n; s++) {
-    const int64_t first = rows * s / n;
-    f(s, first, int(rows * (s + 1) / n - first));
-  }
-}
-
-// sums += a[rows, K] panel[K, WIDTH], a row by row.
-template <class Op>
-void multiply(Tile* sums, int64_t rows, const typename Op::Word* a, int64_t K,
+void few_rows(Sums* sums, int64_t rows, const typename Op::Word* a, ptrdiff_t row, int64_t K,
               const typename Op::Word* panel) {
-  for (int64_t k = 0; k < K; k += DEPTH)
-    in_blocks(rows, [&](int64_t s, int64_t b, int n) {
-      tile_of<Op>(n, sums[s], a + b * K + k, K, 1, std::min(DEPTH, K - k), panel + k * WIDTH);
-    });
+  if constexpr (M > 0) {
+    if (rows == M) return rows_of<Op, M>(sums, a, row, K, panel);
+    few_rows<Op, M - 1>(sums, rows, a, row, K, panel);
+  }
+}
+
+// sums[rows] += a[rows, K] panel[K, WIDTH], a's rows being `row` words apart.
+template <class Op>
+void multiply(Sums* sums, int64_t rows, const typename Op::Word* a, ptrdiff_t row, int64_t K,
+              const typename Op::Word* panel) {
+  const auto in_blocks = [&](int64_t most, auto product) {  // of `most` rows or, evenly, fewer
+    const int64_t n = (rows + most - 1) / most;
+    for (int64_t k = 0; k < K; k += DEPTH)
+      for (int64_t s = 0; s < n; s++) {
+        const int64_t first = rows * s / n, count = rows * (s + 1) / n - first;
+        product(sums + first, count, a + first * row + k, row, std::min(DEPTH, K - k),
+                panel + k * WIDTH);
+      }
+  };
+#ifdef TILES
+  if constexpr (Op::PER_WORD > 1)
+    if (may_use_tiles()) return in_blocks(2 * TALL, rows > TALL ? square : wide);
+#endif
+  in_blocks(ROWS, few_rows<Op>);
 }
 
 // Panels of a matrix (K, N) whose columns lie in one piece each: column(n) points to K floats, or
@@ -98,11 +100,12 @@ void pack_rows(typename Op::Word* panel, int64_t K, int64_t n, Row row) {
   using Element = typename Op::Element;
   constexpr int64_t P = Op::PER_WORD;
   for (int64_t k = 0; k < words<Op>(K); k++, panel += WIDTH) {
-    const auto *low = row(k * P), *high = row(std::min(k * P + P - 1, K - 1));
-    const bool single = k * P + P > K;  // the last word of an odd number of rows
-    for (int64_t j = 0; j < n; j++)
+    const auto *low = row(std::min(k * P, K - 1)), *high = row(std::min(k * P + P - 1, K - 1));
+    const bool single = k * P + P > K;      // the last word of an odd number of rows
+    const int64_t end = k * P < K ? n : 0;  // what is left of the last words is zeros
+    for (int64_t j = 0; j < end; j++)
       panel[j] = Op::word(Op::element(low[j]), single ? Element(0) : Op::element(high[j]));
-    for (int64_t j = n; j < WIDTH; j++) panel[j] = 0;
+    for (int64_t j = end; j < WIDTH; j++) panel[j] = 0;
   }
 }
 
@@ -110,12 +113,13 @@ void pack_rows(typename Op::Word* panel, int64_t K, int64_t n, Row row) {
 
 // Calls f(thread, number of threads) on each thread of a team.
 template <class F> void on_team(int64_t threads, F f) {
+  const auto work = [&](int64_t thread, int64_t count) { f(thread, count), give_back_tiles(); };
 #ifdef _OPENMP
 #pragma omp parallel num_threads(int(threads))
-  f(int64_t(omp_get_thread_num()), int64_t(omp_get_num_threads()));
+  work(omp_get_thread_num(), omp_get_num_threads());
 #else
   (void)threads;
-  f(0, 1);
+  work(0, 1);
 #endif
 }
 
