@@ -16,6 +16,10 @@ SPHINX := $(BIN)/sphinx-build -W --keep-going -q -c book . book/_build/html
 GOMP_SPINCOUNT ?= 1000
 export GOMP_SPINCOUNT
 
+# Bytecode is kept whatever the environment says: without it every process that imports torch would
+# first compile a thousand modules, and the tests start hundreds.
+export PYTHONDONTWRITEBYTECODE =
+
 .DEFAULT_GOAL := help
 .PHONY: help env book book-html test notebooks soak lab clean
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -341,14 +342,27 @@ def test_figures_show_what_was_measured(trial):
 COMMITTED = report.from_root(report.default("book/results"))
 
 
-@pytest.mark.skipif(not COMMITTED.exists(), reason="no results file yet")
-def test_the_readmes_table_is_that_of_the_results_file():
+@pytest.mark.parametrize("name", ["cpu.json", "cpu-amx.json"])
+def test_the_readmes_tables_are_those_of_the_results_files(name: str):
     readme = (COMMITTED.parents[3] / "README.md").read_text(encoding="utf-8")
-    runs = report.read(COMMITTED)["runs"]
-    marker = "<!-- made by: recdrop bench --show book/results/bench/cpu.json -->\n"
+    runs = report.read(COMMITTED.with_name(name))["runs"]
+    marker = f"<!-- made by: recdrop bench --show book/results/bench/{name} -->\n"
     assert readme.partition(marker)[2].startswith(report.summary(report.rows(runs)) + "\n")
     assert runs[0]["machine"]["cpu"] in readme
     assert not any(run["others"]["busy"] for run in runs)
+
+
+def test_other_machines_of_a_folder_are_shown_each_by_itself(tmp_path: Path):
+    assert report.elsewhere(tmp_path) == ""
+    runs = report.read(COMMITTED)["runs"]
+    report.save(report.default(tmp_path), runs)
+    assert report.elsewhere(tmp_path) == "", "the folder's own machine is not among the others"
+    for name in ("cpu-b.json", "cpu-a.json"):
+        found = [run | {"machine": run["machine"] | {"cpu": name}} for run in runs]
+        report.save(tmp_path / "bench" / name, found)
+    text = report.elsewhere(tmp_path)
+    assert text.index("cpu-a.json, 2 cores") < text.index("cpu-b.json, 2 cores")
+    assert text.count(report.summary(report.rows(runs))) == 2
 
 
 # the command

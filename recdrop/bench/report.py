@@ -276,3 +276,18 @@ def _threads(count: int) -> str:
 def default(results_dir: str | os.PathLike) -> Path:
     """The file in which a results folder keeps the bench's runs."""
     return Path(results_dir) / "bench" / "cpu.json"
+
+
+def elsewhere(results_dir: str | os.PathLike) -> str:
+    """The summaries of the folder's other machines, in the files ``cpu-*.json`` beside
+    :func:`default`; empty where there are none.
+
+    Raises:
+        ValueError: see :func:`read`.
+    """
+    folder = from_root(default(results_dir)).parent
+    blocks = []
+    for path in sorted(folder.glob("cpu-*.json")):
+        runs = read(path)["runs"]
+        blocks += [*machines(runs), summary(rows(runs))]
+    return "\n\n".join(blocks)
