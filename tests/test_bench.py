@@ -342,7 +342,7 @@ def test_figures_show_what_was_measured(trial):
 COMMITTED = report.from_root(report.default("book/results"))
 
 
-@pytest.mark.parametrize("name", ["cpu.json", "cpu-amx.json"])
+@pytest.mark.parametrize("name", ["cpu.json", "cpu_amx.json"])
 def test_the_readmes_tables_are_those_of_the_results_files(name: str):
     readme = (COMMITTED.parents[3] / "README.md").read_text(encoding="utf-8")
     runs = report.read(COMMITTED.with_name(name))["runs"]
@@ -357,11 +357,11 @@ def test_other_machines_of_a_folder_are_shown_each_by_itself(tmp_path: Path):
     runs = report.read(COMMITTED)["runs"]
     report.save(report.default(tmp_path), runs)
     assert report.elsewhere(tmp_path) == "", "the folder's own machine is not among the others"
-    for name in ("cpu-b.json", "cpu-a.json"):
+    for name in ("cpu_b.json", "cpu_a.json"):
         found = [run | {"machine": run["machine"] | {"cpu": name}} for run in runs]
         report.save(tmp_path / "bench" / name, found)
     text = report.elsewhere(tmp_path)
-    assert text.index("cpu-a.json, 2 cores") < text.index("cpu-b.json, 2 cores")
+    assert text.index("cpu_a.json, 2 cores") < text.index("cpu_b.json, 2 cores")
     assert text.count(report.summary(report.rows(runs))) == 2
 
 

@@ -279,7 +279,7 @@ def default(results_dir: str | os.PathLike) -> Path:
 
 
 def elsewhere(results_dir: str | os.PathLike) -> str:
-    """The summaries of the folder's other machines, in the files ``cpu-*.json`` beside
+    """The summaries of the folder's other machines, in the files ``cpu_*.json`` beside
     :func:`default`; empty where there are none.
 
     Raises:
@@ -287,7 +287,7 @@ def elsewhere(results_dir: str | os.PathLike) -> str:
     """
     folder = from_root(default(results_dir)).parent
     blocks = []
-    for path in sorted(folder.glob("cpu-*.json")):
+    for path in sorted(folder.glob("cpu_*.json")):
         runs = read(path)["runs"]
         blocks += [*machines(runs), summary(rows(runs))]
     return "\n\n".join(blocks)
