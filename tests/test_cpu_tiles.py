@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cpu_kernel import HALF, ROOT, assert_follows, in_process, needs_kernel, results, single
+from test_cpu_kernel import (
+    HALF,
+    ROOT,
+    SINGLE,
+    assert_follows,
+    in_process,
+    needs_kernel,
+    results,
+    single,
+)
 from test_recurrence import OFF, STEP, masking, networks
 
 from recdrop.kernels import build, cpu
@@ -33,6 +42,13 @@ def test_as_many_rows_as_tiles_have_and_one_more_or_less(B: int, ragged: bool):
         weight.data /= weight.shape[-1] ** 0.5
     lengths = torch.arange(B)[None] % 5 if ragged else None
     assert_follows("lstm_tanh", nets, masking(MASKED), lengths, share=HALF, bf16=True)
+
+
+@pytest.mark.parametrize(("bf16", "T", "B"), [(False, 10, 32), (True, 10, 60)])
+def test_sums_over_more_steps_and_rows_than_are_taken_at_once(bf16: bool, T: int, B: int):
+    nets = networks("lstm_tanh", 1, T=T, B=B, I=8, H=16)
+    share = HALF if bf16 else SINGLE
+    assert_follows("lstm_tanh", nets, masking(MASKED), share=share, bf16=bf16)
 
 
 @pytest.mark.parametrize("trouble", [float("inf"), float("nan")])

@@ -307,11 +307,12 @@ void weight_gradients(const Call& p, const Backward& v, const std::vector<Rows>&
           const bool any = row < rows.count(), pair = Op::PER_WORD > 1 && row + 1 < rows.count();
           const auto* low = any ? da + (r * all + rows[row]) * width + first : nullptr;
           const auto* high = pair ? da + (r * all + rows[row + 1]) * width + first : low;
-          for (int64_t m = 0; m < count; m++) {
-            Word& word = a.get()[m * PITCH + k] = 0;
-            if (!any) continue;
-            word = Op::word(low[m], pair ? high[m] : typename Op::Element(0));
+          for (int64_t m = 0; any && m < count; m++)  // by itself, as it can be of vectors
             totals[m] += Op::widen(low[m]) + (pair ? Op::widen(high[m]) : 0.f);
+          for (int64_t m = 0; m < count; m++) {
+            Word& word = a.get()[m * PITCH + k];
+            if (Op::PER_WORD == 1) word = Op::word(low[m], 0);
+            else word = any ? Op::word(low[m], pair ? high[m] : typename Op::Element(0)) : Word(0);
           }
         }
         for (int64_t block = 0; block < blocks; block++)

@@ -55,7 +55,9 @@ class Tiles {
 
 thread_local Tiles tiles;
 
-inline void give_back_tiles() { tiles.give_back(); }
+struct TilesOnLoan {  // given back at the end, be it that of an exception
+  ~TilesOnLoan() { tiles.give_back(); }
+};
 
 // sums += a[rows, K] panel[K, WIDTH] for at most TALL rows; a's rows are `row` words apart.
 inline void wide(Sums* sums, int64_t rows, const uint32_t* a, ptrdiff_t row, int64_t K,
@@ -120,7 +122,9 @@ inline void square(Sums* sums, int64_t rows, const uint32_t* a, ptrdiff_t row, i
 
 #else
 
-inline void give_back_tiles() {}
+struct TilesOnLoan {
+  ~TilesOnLoan() {}
+};
 
 #endif
 

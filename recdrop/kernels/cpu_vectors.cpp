@@ -26,7 +26,7 @@
 // Intel's AMX, registers that multiply like matrices; clang 14 spells its macros in its own way.
 #if (defined(__AMX_TILE__) && defined(__AMX_BF16__)) || \
     (defined(__AMXTILE__) && defined(__AMXBF16__))
-#if defined(__AVX512BF16__) && defined(__linux__)
+#if defined(__AVX512BF16__) && defined(__x86_64__) && defined(__linux__)
 #define TILES
 #endif
 #endif

@@ -113,7 +113,10 @@ void pack_rows(typename Op::Word* panel, int64_t K, int64_t n, Row row) {
 
 // Calls f(thread, number of threads) on each thread of a team.
 template <class F> void on_team(int64_t threads, F f) {
-  const auto work = [&](int64_t thread, int64_t count) { f(thread, count), give_back_tiles(); };
+  const auto work = [&](int64_t thread, int64_t count) {
+    TilesOnLoan loan;
+    f(thread, count);
+  };
 #ifdef _OPENMP
 #pragma omp parallel num_threads(int(threads))
   work(omp_get_thread_num(), omp_get_num_threads());
