@@ -14,7 +14,6 @@ from test_cpu_kernel import (
     assert_follows,
     in_process,
     needs_kernel,
-    results,
     single,
 )
 from test_recurrence import OFF, STEP, masking, networks
@@ -67,18 +66,6 @@ def test_trouble_in_a_row_stays_there(trouble: float):
     assert not h2[:, :, 7].isfinite().all()
 
 
-@needs_tiles
-def test_products_of_torch_in_between_change_no_bit():
-    nets, given = single(networks("lstm_tanh", 2, T=3, B=20, I=33, H=40)), masking(MASKED * 2)
-    a, b = torch.randn(37, 300).bfloat16(), torch.randn(300, 123).bfloat16()
-    product, ours = a @ b, None
-    for _ in range(3):
-        again = results(lambda *v: scan(*v, bf16=True), "lstm_tanh", nets, *given)
-        assert torch.equal(a @ b, product)
-        assert ours is None or all(torch.equal(ours[name], again[name]) for name in ours)
-        ours = again
-
-
 OTHER = """
 #include "{kernel}"
 // Each thread of a team sets up tiles of an odd shape, and finds them as they were.
@@ -111,7 +98,8 @@ import torch
 from recdrop.kernels import cpu
 library = ctypes.CDLL({library!r})
 cpu._load = lambda: library
-from test_cpu_tiles import MASKED, masking, networks, results, scan, single
+from test_cpu_kernel import results, single
+from test_cpu_tiles import MASKED, masking, networks, scan
 torch.set_num_threads(2)
 cpu.description()  # asks for tiles
 nets = single(networks("lstm_tanh", 2, T=3, B=20, I=33, H=130))

@@ -242,21 +242,20 @@ template <class Op>
 void input_gradient(const Call& p, const Backward& v, const std::vector<Rows>& living,
                     const typename Op::Element* da) {
   using Word = typename Op::Word;
-  constexpr int64_t CHUNK = Op::STEP > 1 ? 64 : 8 * ROWS;
   const int64_t K = words<Op>(4 * p.H), blocks = (p.I + WIDTH - 1) / WIDTH, all = p.T * p.B;
-  const int64_t chunks = (all + CHUNK - 1) / CHUNK;
+  const int64_t chunks = (all + CHUNK<Op> - 1) / CHUNK<Op>;
   const auto w = pack_transposed<Op>(p, v.w_ih, p.I);
   in_parallel(p.threads, p.R * chunks, [&](int64_t task) {
-    const int64_t r = task / chunks, begin = task % chunks * CHUNK;
+    const int64_t r = task / chunks, begin = task % chunks * CHUNK<Op>;
     const Rows& rows = living[r];
-    const int64_t count = std::min(CHUNK, rows.count() - begin);
+    const int64_t count = std::min(CHUNK<Op>, rows.count() - begin);
     if (count <= 0) return;
-    Buffer<Word> copy(p.lengths ? CHUNK * K : 0);
+    Buffer<Word> copy(p.lengths ? CHUNK<Op> * K : 0);
     const auto* a = reinterpret_cast<const Word*>(da) + r * all * K;
     a = rows.in_one_piece(a, K, begin, count, copy.get());
-    Buffer<Sums> sums(CHUNK);
+    Buffer<Sums> sums(CHUNK<Op>);
     for (int64_t block = 0; block < blocks; block++) {
-      std::memset(static_cast<void*>(sums.get()), 0, CHUNK * sizeof(Sums));
+      std::memset(static_cast<void*>(sums.get()), 0, CHUNK<Op> * sizeof(Sums));
       multiply<Op>(sums.get(), count, a, K, K, w.get() + (r * blocks + block) * K * WIDTH);
       for (int64_t i = 0; i < count; i++)
         for (int64_t j = 0, n = block * WIDTH; j < 4 && n < p.I; j++, n += LANES)
@@ -271,11 +270,10 @@ template <class Op>
 void weight_gradients(const Call& p, const Backward& v, const std::vector<Rows>& living,
                       const typename Op::Element* da, const typename Op::Element* read) {
   using Word = typename Op::Word;
-  constexpr int64_t CHUNK = Op::STEP > 1 ? 64 : 8 * ROWS;
   constexpr int64_t PITCH = DEPTH + LANES;  // no power of two: rows would share their cache lines
   const int64_t N4 = 4 * p.H, all = p.T * p.B, width = words<Op>(N4) * Op::PER_WORD;
   const int64_t x_blocks = (p.I + WIDTH - 1) / WIDTH, h_blocks = (p.H + WIDTH - 1) / WIDTH;
-  const int64_t blocks = x_blocks + h_blocks, chunks = (N4 + CHUNK - 1) / CHUNK;
+  const int64_t blocks = x_blocks + h_blocks, chunks = (N4 + CHUNK<Op> - 1) / CHUNK<Op>;
   Buffer<Word> panels(blocks * words<Op>(all) * WIDTH);
   for (int64_t r = 0; r < p.R; r++) {
     const Rows& rows = living[r];
@@ -296,34 +294,35 @@ void weight_gradients(const Call& p, const Backward& v, const std::vector<Rows>&
         pack(p.H, unit, [&](int64_t k) { return k < p.B ? h0 + k * p.H : h + (k - p.B) * p.H; });
     });
     in_parallel(p.threads, chunks, [&](int64_t chunk) {
-      const int64_t first = chunk * CHUNK, count = std::min(CHUNK, N4 - first);
-      Buffer<Sums> sums(blocks * CHUNK, true);
-      Buffer<Word> a(CHUNK * PITCH);  // of da^T: (CHUNK, DEPTH)
-      float totals[CHUNK] = {};
+      const int64_t first = chunk * CHUNK<Op>, count = std::min(CHUNK<Op>, N4 - first);
+      Buffer<Sums> sums(blocks * CHUNK<Op>, true);
+      Buffer<Word> a(CHUNK<Op> * PITCH);  // of da^T: (CHUNK, DEPTH)
+      float totals[CHUNK<Op>] = {};
       for (int64_t k0 = 0; k0 < K; k0 += DEPTH) {
         const int64_t depth = std::min(DEPTH, K - k0);
         for (int64_t k = 0; k < depth; k++) {
-          const int64_t row = (k0 + k) * Op::PER_WORD;
-          const bool any = row < rows.count(), pair = Op::PER_WORD > 1 && row + 1 < rows.count();
-          const auto* low = any ? da + (r * all + rows[row]) * width + first : nullptr;
-          const auto* high = pair ? da + (r * all + rows[row + 1]) * width + first : low;
-          for (int64_t m = 0; any && m < count; m++)  // by itself, as it can be of vectors
-            totals[m] += Op::widen(low[m]) + (pair ? Op::widen(high[m]) : 0.f);
-          for (int64_t m = 0; m < count; m++) {
-            Word& word = a.get()[m * PITCH + k];
-            if (Op::PER_WORD == 1) word = Op::word(low[m], 0);
-            else word = any ? Op::word(low[m], pair ? high[m] : typename Op::Element(0)) : Word(0);
+          const int64_t row = (k0 + k) * Op::PER_WORD, left = rows.count() - row;
+          if (left <= 0) {  // what fills up the last words
+            for (int64_t m = 0; m < count; m++) a.get()[m * PITCH + k] = 0;
+            continue;
           }
+          const bool pair = Op::PER_WORD > 1 && left > 1;
+          const auto* low = da + (r * all + rows[row]) * width + first;
+          const auto* high = pair ? da + (r * all + rows[row + 1]) * width + first : low;
+          for (int64_t m = 0; m < count; m++)
+            a.get()[m * PITCH + k] = Op::word(low[m], pair ? high[m] : typename Op::Element(0));
+          for (int64_t m = 0; m < count; m++)  // by itself, as vectors can do it
+            totals[m] += Op::widen(low[m]) + (pair ? Op::widen(high[m]) : 0.f);
         }
         for (int64_t block = 0; block < blocks; block++)
-          multiply<Op>(sums.get() + block * CHUNK, count, a.get(), PITCH, depth,
+          multiply<Op>(sums.get() + block * CHUNK<Op>, count, a.get(), PITCH, depth,
                        panels.get() + (block * K + k0) * WIDTH);
       }
       for (int64_t m = 0; m < count; m++) {
         const auto write = [&](float* to, int64_t N, int64_t block, int64_t n) {
           for (int j = 0; j < 4 && n < N; j++, n += LANES)
             store(to + (r * N4 + first + m) * N + n,
-                  sums.get()[block * CHUNK + m][j], std::min<int64_t>(LANES, N - n));
+                  sums.get()[block * CHUNK<Op> + m][j], std::min<int64_t>(LANES, N - n));
         };
         for (int64_t b = 0; b < x_blocks; b++) write(v.dw_ih, p.I, b, b * WIDTH);
         for (int64_t b = 0; b < h_blocks; b++) write(v.dw_hh, p.H, x_blocks + b, b * WIDTH);

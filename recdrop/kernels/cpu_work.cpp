@@ -74,6 +74,8 @@ void multiply(Sums* sums, int64_t rows, const typename Op::Word* a, ptrdiff_t ro
   in_blocks(ROWS, few_rows<Op>);
 }
 
+template <class Op> constexpr int64_t CHUNK = Op::STEP > 1 ? 64 : 8 * ROWS;  // rows at a time
+
 // Panels of a matrix (K, N) whose columns lie in one piece each: column(n) points to K floats, or
 // is null for a column of zeros.
 template <class Op, class Column>
