@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.library import Library, custom_op
 
-from recdrop.kernels import output
+from recdrop.kernels import cpu, output
+from recdrop.kernels.products import mkl_suits
 from recdrop.replicate import refuse_derivatives, vmap_rule
 
 CHUNK = 1 << 21
@@ -158,26 +159,44 @@ def _network(
     x, weight, bias, target = (None if v is None else v[r] for v in inputs)
     operand = torch.bfloat16 if bf16 else x.dtype
     x, weight = x.to(operand).contiguous(), weight.to(operand).contiguous()
+    bias = None if bias is None else bias.to(losses.dtype)
+    compiled = losses.dtype is torch.float32 and cpu.library() is not None
+    between = cpu.losses if compiled else _losses
+    dx = dweight = dbias = None
     if upstream is not None:
         dx, dweight, dbias = (grad[r].zero_() for grad in grads)
+        transposed = weight.T.contiguous() if _uses_onednn(x) else weight.T  # (K, V)
     for rows in _chunks(len(x), len(weight)):
-        label = target[rows, None]
         logits = _product(x[rows], weight).to(losses.dtype)  # (n, V)
-        if bias is not None:
-            logits += bias
-        likeliest, found = logits.amax(1, keepdim=True), logits.gather(1, label)
-        p = torch.softmax(logits, 1)
-        del logits
-        # log p = z - log Z holds of the likeliest word too, whose p is never too small for a log.
-        losses[r, rows] = (likeliest - p.amax(1, keepdim=True).log() - found).squeeze(1)
-        if upstream is None:
-            continue
-        d = p.scatter_add_(1, label, p.new_full(label.shape, -1)).mul_(upstream[r, rows, None])
-        if bias is not None:
-            dbias += d.sum(0)
-        d = d.to(operand)
-        dx[rows] = _product(d, weight.T)
-        dweight += _product(d.T, x[rows].T)
+        ahead = None if upstream is None else upstream[r, rows]
+        between(logits, bias, target[rows], losses[r, rows], ahead, dbias)
+        if ahead is not None:
+            d = logits.to(operand)
+            dx[rows] = _product(d, transposed)
+            _add_product(dweight, d.T, x[rows].T)
+
+
+def _losses(
+    logits: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    losses: Tensor,
+    upstream: Tensor | None,
+    dbias: Tensor | None,
+) -> None:
+    """:func:`recdrop.kernels.cpu.losses` in plain PyTorch, for any type."""
+    label = target.unsqueeze(1)
+    if bias is not None:
+        logits += bias
+    likeliest, found = logits.amax(1, keepdim=True), logits.gather(1, label)
+    p = torch.softmax(logits, 1, out=logits)
+    # log p = z - log Z holds of the likeliest word too, whose p is never too small for a log.
+    torch.sub(likeliest - p.amax(1, keepdim=True).log(), found, out=losses.unsqueeze(1))
+    if upstream is None:
+        return
+    d = p.scatter_add_(1, label, p.new_full(label.shape, -1)).mul_(upstream.unsqueeze(1))
+    if bias is not None:
+        dbias += d.sum(0)
 
 
 def _chunks(n: int, width: int) -> Iterator[slice]:
@@ -188,9 +207,9 @@ def _chunks(n: int, width: int) -> Iterator[slice]:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T, (M, K), (N, K) -> (M, N): in float32 by oneDNN, twice as fast as MKL on AMD's CPUs."""
+    """a b^T, (M, K), (N, K) -> (M, N)."""
     global _onednn
-    if _onednn is not None and a.dtype is torch.float32 and a.device.type == "cpu":
+    if _uses_onednn(a):
         try:
             return _onednn(a, b, None, "none", [], "")
         except (RuntimeError, TypeError):  # a private operator may change; if torch.mm can, use it
@@ -200,7 +219,20 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return torch.mm(a, b.T)
 
 
-_onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a b^T, (M, N), (M, K), (N, K)."""
+    if a.dtype is total.dtype and not _uses_onednn(a):
+        total.addmm_(a, b.T)
+    else:
+        total += _product(a, b)
+
+
+def _uses_onednn(a: Tensor) -> bool:
+    """Float32 is multiplied by oneDNN where that is twice as fast as MKL: on AMD's processors."""
+    return _onednn is not None and a.dtype is torch.float32 and a.device.type == "cpu"
+
+
+_onednn = None if mkl_suits() else getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def _setup(ctx, inputs, output):

@@ -19,6 +19,7 @@
 #include "cpu_vectors.cpp"
 #include "cpu_tiles.cpp"
 #include "cpu_work.cpp"
+#include "cpu_output.cpp"
 
 namespace {
 
@@ -373,6 +374,10 @@ int recdrop_backward(const Call* p, const Backward* v) {
     if (p->bf16) p->relu ? backward<Pair, true>(*p, *v) : backward<Pair, false>(*p, *v);
     else p->relu ? backward<Single, true>(*p, *v) : backward<Single, false>(*p, *v);
   });
+}
+
+int recdrop_losses(const Output* p) {
+  return guarded([&] { losses(*p); });
 }
 
 // masks.kept: (R, steps, rows, units).

@@ -31,6 +31,18 @@ class _Call(ctypes.Structure):
     ]
 
 
+class _Output(ctypes.Structure):
+    """What the output layer's losses are computed from; cpu_output.cpp has its twin."""
+
+    _fields_ = [
+        *[(name, ctypes.c_int64) for name in "rows columns threads".split()],
+        *[
+            (name, ctypes.c_void_p)
+            for name in "logits bias target upstream losses dbias".split()
+        ],
+    ]
+
+
 def library() -> ctypes.CDLL | None:
     """The compiled kernel; None where plain PyTorch is wanted, or all there is.
 
@@ -137,6 +149,33 @@ def kept(
     pointers = [ctypes.c_void_p(v.data_ptr()) for v in tensors]
     library().recdrop_kept(*sizes, *pointers)
     return out
+
+
+def losses(
+    logits: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    losses: Tensor,
+    upstream: Tensor | None,
+    dbias: Tensor | None,
+) -> None:
+    """Write ``losses`` (N,), -log softmax(logits + bias)[target], in float32 all.
+
+    Given the ``upstream`` gradients of the losses (N,), ``logits`` (N, V) take theirs and ``dbias``
+    (V,) is added to. ``bias`` is (V,), ``target`` (N,) int64.
+
+    Raises IndexError for a target outside [0, V).
+    """
+    N, V = logits.shape
+    outside = target[(target < 0) | (target >= V)]
+    if len(outside):
+        raise IndexError(f"target {int(outside[0])} is out of bounds: give numbers in [0, {V})")
+    tensors = [logits, bias, target, upstream, losses, None if upstream is None else dbias]
+    ready = [None if v is None else v.contiguous() for v in tensors]
+    for i in (0, 4, 5):  # written to, so that a copy would be lost
+        assert ready[i] is None or ready[i].data_ptr() == tensors[i].data_ptr()
+    call = _Output(N, V, torch.get_num_threads(), *map(_pointer, ready))
+    library().recdrop_losses(ctypes.byref(call))
 
 
 def _call(cell, inputs, dropout, layer, direction, bf16) -> tuple[_Call, list[Tensor | None]]:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -95,8 +96,11 @@ inline void store(float* to, Vec v, int64_t n = LANES) {
   *reinterpret_cast<Loose*>(to) = v;
 }
 
-// exp(x) - 1, exact to the last bits for small x, too; saturates where exp would overflow.
-inline Vec expm1(Vec x) {
+struct Power {  // exp(x) = whole + whole * part; saturates where exp would overflow or vanish
+  Vec whole, part;
+};
+
+inline Power power(Vec x) {
   Vec y = x * all(1.44269504f);
   y = y > all(100.f) ? all(100.f) : y;  // a NaN passes both
   y = y < all(-100.f) ? all(-100.f) : y;
@@ -106,8 +110,18 @@ inline Vec expm1(Vec x) {
   for (float c : {1.339887440266574e-3f, 9.618437357674640e-3f, 5.550332471162809e-2f,
                   2.402264791363012e-1f, 6.931472028550421e-1f})
     p = p * r + all(c);
-  const Bits power = ((Bits)__builtin_convertvector(n, Int) + 127u) << 23;  // 2^n
-  return (Vec)power * (p * r) + ((Vec)power - all(1.f));
+  const Bits whole = ((Bits)__builtin_convertvector(n, Int) + 127u) << 23;  // 2^n
+  return {(Vec)whole, p * r};
+}
+
+inline Vec expm1(Vec x) {  // exact to the last bits for small x, too
+  const Power e = power(x);
+  return e.whole * e.part + (e.whole - all(1.f));
+}
+
+inline Vec exp(Vec x) {  // for x <= 0; 0 below 2^-100
+  const Power e = power(x);
+  return x < all(-69.f) ? Vec{} : e.whole * e.part + e.whole;
 }
 
 inline Vec sigmoid(Vec x) { return all(1.f) / (all(2.f) + expm1(-x)); }

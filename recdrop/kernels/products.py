@@ -1,6 +1,10 @@
 """Matrix products of plain PyTorch, one matrix per replica: exact float32, fast also on AMD, and
 bfloat16 operands with float32 sums on matrix units."""
 
+import platform
+from functools import cache
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -53,3 +57,11 @@ def _suits_onednn(v: Tensor, weight: Tensor) -> bool:
 
 
 _HAS_OP = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+@cache
+def mkl_suits() -> bool:
+    """Whether torch.mm has MKL and MKL this processor's full speed: it must be of Intel's make."""
+    info = Path("/proc/cpuinfo")
+    maker = info.read_text() if info.exists() else platform.processor()
+    return torch.backends.mkl.is_available() and "GenuineIntel" in maker
