@@ -3,9 +3,10 @@
 With 10,000 words the logits are by far the largest tensor of a training step. They are computed a
 chunk of rows at a time and never exist as a whole, nor does their gradient: while a chunk is in the
 cache, its share of the gradients of input, weight and bias is taken too, as if that of every loss
-were 1. If the losses are then summed or averaged, the backward pass only scales them; a network
-whose losses are weighted one by one is gone through again. On a GPU, which has memory and must not
-wait for its host to look, :mod:`recdrop.kernels.output` does otherwise.
+were 1; between the matrix products a compiled kernel does it in few passes. If the losses are then
+summed or averaged, the backward pass only scales them; a network whose losses are weighted one by
+one is gone through again. On a GPU, which has memory and must not wait for its host to look,
+:mod:`recdrop.kernels.output` does otherwise.
 """
 
 import math
@@ -41,6 +42,8 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
 
     Raises:
         ValueError: ``target`` has not the shape of ``x`` without its last dimension.
+        TypeError: ``target`` is not int64.
+        IndexError or RuntimeError: a target is outside [0, V), which a GPU does not look at.
         NotImplementedError: torch.func's grad, vjp or jvp surrounds the call, which a compiler
             cannot tell.
 
@@ -56,6 +59,8 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
             f"target has the shape {tuple(target.shape)} and x {tuple(x.shape)}; "
             f"give one target for each of the {tuple(x.shape[:-1])} rows of x"
         )
+    if target.dtype is not torch.int64:
+        raise TypeError(f"target is {target.dtype}; give torch.int64, as target.long() does")
     refuse_derivatives("linear_cross_entropy")
     losses, *_ = cross_entropy(
         x.reshape(1, -1, x.shape[-1]),
@@ -160,8 +165,7 @@ def _network(
     operand = torch.bfloat16 if bf16 else x.dtype
     x, weight = x.to(operand).contiguous(), weight.to(operand).contiguous()
     bias = None if bias is None else bias.to(losses.dtype)
-    compiled = losses.dtype is torch.float32 and cpu.library() is not None
-    between = cpu.losses if compiled else _losses
+    between = cpu.cross_entropy if cpu.takes_cross_entropy(losses) else _cross_entropy
     dx = dweight = dbias = None
     if upstream is not None:
         dx, dweight, dbias = (grad[r].zero_() for grad in grads)
@@ -176,7 +180,7 @@ def _network(
             _add_product(dweight, d.T, x[rows].T)
 
 
-def _losses(
+def _cross_entropy(
     logits: Tensor,
     bias: Tensor | None,
     target: Tensor,
@@ -184,7 +188,7 @@ def _losses(
     upstream: Tensor | None,
     dbias: Tensor | None,
 ) -> None:
-    """:func:`recdrop.kernels.cpu.losses` in plain PyTorch, for any type."""
+    """:func:`recdrop.kernels.cpu.cross_entropy` in plain PyTorch, for any type."""
     label = target.unsqueeze(1)
     if bias is not None:
         logits += bias

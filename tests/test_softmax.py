@@ -102,9 +102,10 @@ def test_inputs_are_left_as_they_are():
     assert all(torch.equal(a, b) for a, b in zip(args, before, strict=True))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("bad", [-1, 11])
-def test_a_target_outside_the_vocabulary_is_refused(bad):
-    x, weight, bias, target = inputs()
+def test_a_target_outside_the_vocabulary_is_refused(bad, dtype):
+    x, weight, bias, target = inputs(dtype=dtype)
     target[3, 1] = bad
     with pytest.raises((RuntimeError, IndexError)):
         linear_cross_entropy(x, weight, bias, target)
@@ -116,6 +117,13 @@ def test_targets_of_another_shape_are_refused(shape):
     x, weight, bias, _ = inputs((5, 3))
     with pytest.raises(ValueError, match=r"target has the shape .* one target for each of the \(5"):
         linear_cross_entropy(x, weight, bias, torch.zeros(shape, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.float32])
+def test_targets_of_another_type_are_refused(dtype):
+    x, weight, bias, target = inputs(dtype=torch.float32)
+    with pytest.raises(TypeError, match=r"target is torch\.\w+; give torch\.int64"):
+        linear_cross_entropy(x, weight, bias, target.to(dtype))
 
 
 def test_derivatives_by_torch_func_are_refused():
@@ -262,8 +270,8 @@ def test_without_onednn_torchs_product_is_as_good(monkeypatch):
 
 
 def test_a_wrong_shape_is_refused_and_leaves_the_fast_product(monkeypatch):
-    monkeypatch.setattr(softmax, "_onednn", softmax._onednn)
-    before = softmax._onednn
+    before = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    monkeypatch.setattr(softmax, "_onednn", before)
     x, _, _, target = inputs(k=5, dtype=torch.float32)
     with pytest.raises(RuntimeError):
         linear_cross_entropy(x, torch.randn(11, 6), None, target)

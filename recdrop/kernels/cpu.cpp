@@ -1,4 +1,5 @@
-// The LSTM's scan for the CPU: forward and backward over the whole sequence, masks included.
+// The LSTM's scan for the CPU: forward and backward over the whole sequence, masks included; and,
+// in cpu_output.cpp, what an output layer does between its products.
 //
 // The equations and the order of gates (i, f, g, o) are those of recdrop/cells.py, the masks those
 // of recdrop/masks.py, bit for bit: drawn here, again in the backward pass, and never stored.
@@ -376,9 +377,7 @@ int recdrop_backward(const Call* p, const Backward* v) {
   });
 }
 
-int recdrop_losses(const Output* p) {
-  return guarded([&] { losses(*p); });
-}
+void recdrop_cross_entropy(const Output* p) { cross_entropy(*p); }
 
 // masks.kept: (R, steps, rows, units).
 void recdrop_kept(int64_t R, int64_t steps, int64_t rows, int64_t units, int64_t site,

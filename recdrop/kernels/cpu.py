@@ -36,10 +36,7 @@ class _Output(ctypes.Structure):
 
     _fields_ = [
         *[(name, ctypes.c_int64) for name in "rows columns threads".split()],
-        *[
-            (name, ctypes.c_void_p)
-            for name in "logits bias target upstream losses dbias".split()
-        ],
+        *[(name, ctypes.c_void_p) for name in "logits bias target upstream losses dbias".split()],
     ]
 
 
@@ -151,7 +148,13 @@ def kept(
     return out
 
 
-def losses(
+def takes_cross_entropy(losses: Tensor) -> bool:
+    """Whether :func:`cross_entropy` writes these."""
+    here = losses.device.type == "cpu" and losses.dtype is torch.float32
+    return here and library() is not None
+
+
+def cross_entropy(
     logits: Tensor,
     bias: Tensor | None,
     target: Tensor,
@@ -159,23 +162,23 @@ def losses(
     upstream: Tensor | None,
     dbias: Tensor | None,
 ) -> None:
-    """Write ``losses`` (N,), -log softmax(logits + bias)[target], in float32 all.
+    """Write ``losses`` (N,), -log softmax(logits + bias)[target], all of them float32.
 
-    Given the ``upstream`` gradients of the losses (N,), ``logits`` (N, V) take theirs and ``dbias``
-    (V,) is added to. ``bias`` is (V,), ``target`` (N,) int64.
+    ``bias`` is (V,), ``target`` (N,) int64. Given the ``upstream`` gradients of the losses (N,),
+    ``logits`` (N, V) take theirs and ``dbias`` (V,) is added to. What is written to is contiguous.
 
-    Raises IndexError for a target outside [0, V).
+    Raises IndexError for a target outside [0, V), and has written nothing then.
     """
     N, V = logits.shape
     outside = target[(target < 0) | (target >= V)]
     if len(outside):
-        raise IndexError(f"target {int(outside[0])} is out of bounds: give numbers in [0, {V})")
-    tensors = [logits, bias, target, upstream, losses, None if upstream is None else dbias]
-    ready = [None if v is None else v.contiguous() for v in tensors]
-    for i in (0, 4, 5):  # written to, so that a copy would be lost
-        assert ready[i] is None or ready[i].data_ptr() == tensors[i].data_ptr()
-    call = _Output(N, V, torch.get_num_threads(), *map(_pointer, ready))
-    library().recdrop_losses(ctypes.byref(call))
+        raise IndexError(f"target {int(outside[0])} is out of bounds; give 0 to {V - 1}")
+    if bias is None or upstream is None:
+        dbias = None
+    read = [None if v is None else v.contiguous() for v in (bias, target, upstream)]
+    tensors = logits, *read, losses, dbias
+    call = _Output(N, V, torch.get_num_threads(), *map(_pointer, tensors))
+    library().recdrop_cross_entropy(ctypes.byref(call))
 
 
 def _call(cell, inputs, dropout, layer, direction, bf16) -> tuple[_Call, list[Tensor | None]]:

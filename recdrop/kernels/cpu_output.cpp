@@ -19,7 +19,7 @@ template <class F> inline void each_vector(int64_t columns, F f) {
 }
 
 // loss = log sum_v exp(z_v - max z) + max z - z_target, d = upstream (softmax(z) - 1[target]).
-void losses_of_row(const Output& p, int64_t row) {
+void cross_entropy_of_row(const Output& p, int64_t row) {
   float* z = p.logits + row * p.columns;
   const auto logits = [&](int64_t v, int64_t n) {
     return p.bias ? load(z + v, n) + load(p.bias + v, n) : load(z + v, n);
@@ -52,8 +52,8 @@ void losses_of_row(const Output& p, int64_t row) {
   z[target] -= upstream;
 }
 
-void losses(const Output& p) {
-  in_parallel(p.threads, p.rows, [&](int64_t row) { losses_of_row(p, row); });
+void cross_entropy(const Output& p) {
+  in_parallel(p.threads, p.rows, [&](int64_t row) { cross_entropy_of_row(p, row); });
   if (!p.dbias) return;
   constexpr int64_t BLOCK = 8 * LANES;  // columns of some cache lines, down all rows
   in_parallel(p.threads, (p.columns + BLOCK - 1) / BLOCK, [&](int64_t block) {
