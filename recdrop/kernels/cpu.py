@@ -1,7 +1,9 @@
-"""The LSTM's scan on the CPU by the compiled kernel, cpu.cpp: forward, backward and masks.
+"""The LSTM's scan on the CPU by the compiled kernel, cpu.cpp: forward, backward and masks; and the
+losses of an output layer.
 
-Shapes as in :mod:`recdrop.recurrence`. Tensors are float32 or bfloat16; products take their
-operands in float32, or rounded to bfloat16 where the weights are of it or ``bf16`` says so.
+Shapes as in :mod:`recdrop.recurrence` and :mod:`recdrop.softmax`. Tensors are float32 or bfloat16;
+products take their operands in float32, or rounded to bfloat16 where the weights are of it or
+``bf16`` says so.
 """
 
 import ctypes

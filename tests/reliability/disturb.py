@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -126,6 +126,14 @@ def part_of(process: psutil.Process) -> str:
 def of(token: str, part: str) -> list[psutil.Process]:
     """Those that are a part of this kind."""
     return [process for process in descendants(token) if part_of(process) == part]
+
+
+def until(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    """Wait for what must come, and fail if it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not come within {seconds} s"
+        time.sleep(0.02)
 
 
 def orphans(token: str, seconds: float = 15.0) -> list[str]:

@@ -8,13 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from disturb import LIGHT, ROOT, descendants, litter, orphans, part_of, start, workplace
+from disturb import LIGHT, ROOT, litter, of, orphans, start, until, workplace
 
 pytest.importorskip("papermill", reason="executing notebooks needs papermill")
 
@@ -108,8 +107,7 @@ def test_a_stop_ends_the_kernel_and_keeps_nothing(notebook, folder):
     given, found = task(notebook, folder, sweep="stopped", do="sleep"), []
     thread = threading.Thread(target=lambda: found.append(job.run(given)))
     thread.start()
-    while not kernels():
-        time.sleep(0.1)
+    until(kernels)
     job.stop("another")
     assert kernels()
     job.stop("stopped")
@@ -151,16 +149,16 @@ def test_a_claim_that_is_lost_keeps_nothing(notebook, folder, monkeypatch):
 def test_a_kernel_whose_parent_dies_ends_by_itself():
     """Even if its parent died before ipykernel, which looks for it too, was there."""
     code = (
-        "import os, subprocess, sys\n"
+        "import os, subprocess, sys, time\n"
         "os.environ['RECDROP_PARENT'] = str(os.getpid())\n"
         "subprocess.Popen([sys.executable, '-m', 'recdrop.batch.kernel'], start_new_session=True)\n"
-        "print('started', flush=True); input()"
+        "print('started', flush=True); time.sleep(600)"
     )
     with workplace() as path:
         process = start([sys.executable, "-c", code], "parent", path)
         assert process.stdout.readline() == "started\n"
-        while "kernel" not in map(part_of, descendants("parent")):  # on its way from fork to exec
-            time.sleep(0.01)
+        until(lambda: of("parent", "kernel"))  # it is on its way from fork to exec
+        assert process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert orphans("parent") == []

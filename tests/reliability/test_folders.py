@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from disturb import HERE, ROOT, figures, litter
+from disturb import HERE, ROOT, figures, litter, until
 
 pytest.importorskip("psutil", reason="claims need psutil")
 
@@ -118,8 +118,7 @@ def test_a_claim_is_renewed(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "BEAT", 0.05)
     with claims.acquire(tmp_path, "a") as claim:
         os.utime(claim.path, (0, 0))
-        while claims.holder(tmp_path, "a") is None:
-            time.sleep(0.05)
+        until(lambda: claims.holder(tmp_path, "a"))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "7", '{"host": 3}', "\x00"])
