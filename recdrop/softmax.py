@@ -193,12 +193,13 @@ def _cross_entropy(
     if bias is not None:
         logits += bias
     likeliest, found = logits.amax(1, keepdim=True), logits.gather(1, label)
-    p = torch.softmax(logits, 1, out=logits)
-    # log p = z - log Z holds of the likeliest word too, whose p is never too small for a log.
-    torch.sub(likeliest - p.amax(1, keepdim=True).log(), found, out=losses.unsqueeze(1))
+    p = logits.sub_(likeliest).exp_()
+    total = p.sum(1, keepdim=True)
+    losses.copy_((total.log() + (likeliest - found)).squeeze(1))
     if upstream is None:
         return
-    d = p.scatter_add_(1, label, p.new_full(label.shape, -1)).mul_(upstream.unsqueeze(1))
+    d = p.div_(total).scatter_add_(1, label, p.new_full(label.shape, -1))
+    d.mul_(upstream.unsqueeze(1))
     if bias is not None:
         dbias += d.sum(0)
 
