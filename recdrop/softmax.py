@@ -166,7 +166,7 @@ def _network(
     x, weight = x.to(operand).contiguous(), weight.to(operand).contiguous()
     bias = None if bias is None else bias.to(losses.dtype)
     between = cpu.cross_entropy if cpu.takes_cross_entropy(losses) else _cross_entropy
-    dx = dweight = dbias = None
+    dbias = None
     if upstream is not None:
         dx, dweight, dbias = (grad[r].zero_() for grad in grads)
         transposed = weight.T.contiguous() if _uses_onednn(x) else weight.T  # (K, V)

@@ -18,3 +18,10 @@ if not torch.cuda.is_available():
 @pytest.fixture(autouse=True)
 def same_seed() -> None:
     torch.manual_seed(20160316)
+
+
+@pytest.fixture(name="threads")
+def _threads():
+    """Sets their number, for one test."""
+    yield torch.set_num_threads
+    torch.set_num_threads(1)

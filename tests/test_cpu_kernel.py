@@ -43,12 +43,6 @@ def _kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECDROP_BACKEND", "cpu")
 
 
-@pytest.fixture(name="threads")
-def _threads():
-    yield torch.set_num_threads
-    torch.set_num_threads(1)
-
-
 def single(nets: Networks, dtype: torch.dtype = torch.float32) -> Networks:
     return Networks(*(None if v is None else v.detach().to(dtype).requires_grad_() for v in nets))
 

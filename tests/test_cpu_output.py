@@ -23,12 +23,6 @@ def _kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECDROP_BACKEND", "cpu")
 
 
-@pytest.fixture(name="threads")
-def _threads():
-    yield torch.set_num_threads
-    torch.set_num_threads(1)
-
-
 def numbers(n: int, v: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Logits (n, v), bias (v,), target (n,), upstream (n,)."""
     g = torch.Generator().manual_seed(seed)
