@@ -117,28 +117,37 @@ def _widen(*tensors: Tensor | None, bf16: bool) -> list[Tensor | None]:
 
 @custom_op("recdrop::scan_backward", mutates_args=())
 def _scan_backward(
-    cell: str, tensors: Sequence[Tensor | None], layer: int, direction: int, bf16: bool
-) -> list[Tensor]:
+    cell: str, tensors: Sequence[Tensor | None], layer: int, direction: int, bf16: bool,
+    with_dx: bool,
+) -> list[Tensor]:  # fmt: skip
     """Gradients of those of x, h0, c0, w_ih, w_hh, b_ih, b_hh that are given, masks drawn again.
 
-    ``tensors`` holds the gradients of h and c, h, c and gates, and the scan's tensors.
+    ``tensors`` holds the gradients of h and c, h, c and gates, and the scan's tensors. That of x is
+    left out unless ``with_dx``: a first layer's input is data, and the product it would take can be
+    a quarter of all.
     """
     grads, states, inputs, dropout = tensors[:2], tensors[2:5], tensors[5:12], tensors[12:]
     if states[2].numel() and (kernel := _kernel(cell, inputs, dropout)):
-        found = kernel.backward(cell, inputs, dropout, layer, direction, bf16, states, grads)
+        settings = (layer, direction, bf16, with_dx)
+        found = kernel.backward(cell, inputs, dropout, *settings, states, grads)
     else:
         wide = _widen(*inputs, bf16=bf16)
         states, grads = (
             [None if v is None else v.to(wide[0].dtype) for v in group] for group in (states, grads)
         )
-        found = bptt.backward(cell, wide, dropout, layer, direction, states, grads)
-    given = [v for v in inputs if v is not None]
+        found = bptt.backward(cell, wide, dropout, layer, direction, with_dx, states, grads)
+    given = _differentiated(inputs, with_dx)
     return [grad.to(v.dtype) for grad, v in zip(found, given, strict=True)]
 
 
+def _differentiated(inputs: Sequence[Tensor | None], with_dx: bool) -> list[Tensor]:
+    """Those of x, h0, c0, w_ih, w_hh, b_ih, b_hh that scan_backward has gradients of."""
+    return [v for v in inputs[0 if with_dx else 1 :] if v is not None]
+
+
 @_scan_backward.register_fake
-def _(cell, tensors, *_):
-    return [torch.empty_like(v) for v in tensors[5:12] if v is not None]
+def _(cell, tensors, *rest):
+    return [torch.empty_like(v) for v in _differentiated(tensors[5:12], rest[-1])]
 
 
 class _Once(torch.autograd.Function):
@@ -161,12 +170,14 @@ def _setup(ctx, inputs, output):
 
 
 def _backward(ctx, grad_h, grad_c, _):
-    saved = ctx.saved_tensors
-    grads = _scan_backward(ctx.cell, [grad_h, grad_c, *saved], *ctx.rest)
+    saved, with_dx = ctx.saved_tensors, ctx.needs_input_grad[1]
+    inputs = saved[3:10]
+    grads = _scan_backward(ctx.cell, [grad_h, grad_c, *saved], *ctx.rest, with_dx)
     if torch.is_grad_enabled():  # create_graph=True
-        grads = _Once.apply(len(grads), *grads, *(v for v in saved[3:10] if v is not None))
+        grads = _Once.apply(len(grads), *grads, *_differentiated(inputs, with_dx))
     grads = iter(grads)
-    return (None, *(None if v is None else next(grads) for v in saved[3:10]), *[None] * 9)
+    dx = next(grads) if with_dx else None
+    return (None, dx, *(None if v is None else next(grads) for v in inputs[1:]), *[None] * 9)
 
 
 _scan.register_autograd(_backward, setup_context=_setup)

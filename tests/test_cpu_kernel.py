@@ -48,14 +48,14 @@ def single(nets: Networks, dtype: torch.dtype = torch.float32) -> Networks:
 
 
 def results(function, cell: str, nets: Networks, *rest: object) -> dict[str, Tensor]:
-    """Outputs, and gradients of a fixed random functional of them."""
+    """Outputs, and gradients of a fixed random functional of them by what requires one."""
     outputs = function(cell, *nets, *rest)
     generator = torch.Generator().manual_seed(3)
     loss = sum(
         (v * torch.randn(v.shape, dtype=torch.float64, generator=generator).to(v.dtype)).sum()
         for v in outputs
     )
-    named = {name: v for name, v in nets._asdict().items() if v is not None}
+    named = {name: v for name, v in nets._asdict().items() if v is not None and v.requires_grad}
     gradients = torch.autograd.grad(loss, list(named.values()))
     return {"h": outputs[0], "c": outputs[1], **dict(zip(named, gradients, strict=True))}
 
@@ -284,6 +284,20 @@ def test_memory_in_any_order(backend: str, cell: str):
 
 
 # transforms, types, states
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+def test_data_that_need_no_gradient_change_no_bit(
+    backend: str, bf16: bool, ragged: bool, bias: bool
+):
+    nets, masks_ = single(networks("lstm_tanh", len(ALL), bias=bias)), masking(ALL)
+    rest = (torch.randint(1, 6, (len(ALL), 3)) if ragged else None, 0, 0, bf16)
+    with_dx = results(scan, "lstm_tanh", nets, *masks_, *rest)
+    without = results(scan, "lstm_tanh", nets._replace(x=nets.x.detach()), *masks_, *rest)
+    assert set(with_dx) - set(without) == {"x"}
+    assert_equal(without, with_dx)
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])

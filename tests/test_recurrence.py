@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from reference import CELLS, GATES
 from torch import Tensor
 
+from recdrop import recurrence
 from recdrop.recurrence import scan
 
 OFF, STEP, SEQUENCE = "off", "step", "sequence"
@@ -220,6 +221,29 @@ def test_gradient_of_one_tensor_alone(cell: str, wanted: str):
     )
     (gradient,) = torch.autograd.grad(loss, [getattr(alone, wanted)])
     torch.testing.assert_close(gradient, everything[wanted], **ROUNDING)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("create_graph", [False, True], ids=["once", "graph"])
+def test_data_that_need_no_gradient_have_none_computed(
+    cell: str, dtype: torch.dtype, create_graph: bool, monkeypatch: pytest.MonkeyPatch
+):
+    shapes, backward = [], recurrence._scan_backward
+
+    def seen(*args: object) -> list[Tensor]:
+        found = backward(*args)
+        shapes.append([v.shape for v in found])
+        return found
+
+    monkeypatch.setattr(recurrence, "_scan_backward", seen)
+    nets = Networks(
+        *(None if v is None else v.detach().to(dtype).requires_grad_() for v in networks(cell, 1))
+    )
+    nets = nets._replace(x=nets.x.detach())
+    h, _ = scan(cell, *nets, *masking(settings_of(cell)[-1:]))
+    torch.autograd.grad(h.sum(), [v for v in nets[1:] if v is not None], create_graph=create_graph)
+    assert shapes == [[v.shape for v in nets[1:] if v is not None]]
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import reference
 import torch
-from test_cpu_kernel import ALL, SINGLE, results, single
+from test_cpu_kernel import ALL, SINGLE, assert_equal, results, single
 from test_layers import data, flat, ours, repeat, some_dropout
 from test_recurrence import OFF, SEQUENCE, STEP, masking, networks
 from torch import Tensor, nn
@@ -134,6 +134,15 @@ def test_only_one_gradient(kernels, plan):
         (a,) = torch.autograd.grad(mine, nets.w_hh)
         (b,) = torch.autograd.grad(wanted, exact.w_hh)
         assert (a.cpu().double() - b.cpu()).norm() <= SINGLE * b.norm()
+
+
+@needs_triton
+def test_data_that_need_no_gradient_change_no_bit(kernels, plan):
+    nets, drop = there(single(networks("lstm_tanh", 1))), there(masking([(STEP, OFF, STEP)]))
+    with_dx = results_there(nets, "lstm_tanh", drop)
+    without = results_there(nets._replace(x=nets.x.detach()), "lstm_tanh", drop)
+    assert set(with_dx) - set(without) == {"x"}
+    assert_equal(without, with_dx)
 
 
 @needs_triton

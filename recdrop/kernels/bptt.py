@@ -41,10 +41,12 @@ def backward(
     dropout: Sequence[Tensor | None],
     layer: int,
     direction: int,
+    with_dx: bool,
     states: Sequence[Tensor],
     grads: Sequence[Tensor | None],
 ) -> list[Tensor]:
-    """Gradients of those of ``inputs`` = x, h0, c0, w_ih, w_hh, b_ih, b_hh that are not None.
+    """Gradients of those of ``inputs`` = x, h0, c0, w_ih, w_hh, b_ih, b_hh that are not None, of x
+    only if ``with_dx``.
 
     ``states`` holds the scan's results h, c and gates, ``grads`` the gradients of h and c, None for
     zero.
@@ -76,7 +78,7 @@ def backward(
     if local.candidate is not None:  # a GRU's candidate reads W x and U h apart
         da = torch.cat([du[..., : -h0.shape[-1]], local.candidate], -1)
     found = [
-        _product(da, w_ih.mT),
+        _product(da, w_ih.mT) if with_dx else None,
         dh0,
         dc0,
         outer(da.flatten(1, 2), x.flatten(1, 2), w_ih.dtype),

@@ -144,7 +144,7 @@ struct Backward {
   const float *grad_h, *grad_c;           // (R, T, B, H), or null for zeros
   const float *h, *c, *gates;             // what forward found
   const float *x, *h0, *c0, *w_ih, *w_hh;  // what it was given
-  // dh0 and dc0 zeros at first, dx if there are lengths; db (R, 4H) or null
+  // dh0 and dc0 zeros at first, dx if there are lengths; dx or db (R, 4H) may be null
   float *dx, *dh0, *dc0, *dw_ih, *dw_hh, *db;
 };
 
@@ -336,7 +336,7 @@ void weight_gradients(const Call& p, const Backward& v, const std::vector<Rows>&
 
 template <class Op, bool RELU> void backward(const Call& p, const Backward& v) {
   using Element = typename Op::Element;
-  expect_use(v.dx, p.R * p.T * p.B * p.I * sizeof(float));
+  if (v.dx) expect_use(v.dx, p.R * p.T * p.B * p.I * sizeof(float));
   bool dropped = false;
   for (int64_t r = 0; r < p.R; r++)
     dropped |= p.thresholds[r * 3 + HIDDEN] || p.scale[r * 3 + HIDDEN] != 1.f;
@@ -346,7 +346,7 @@ template <class Op, bool RELU> void backward(const Call& p, const Backward& v) {
   through_time<Op, RELU>(p, v, da.get(), seen);
   std::vector<Rows> living;
   for (int64_t r = 0; r < p.R; r++) living.emplace_back(p.T * p.B).find(p, r, 0, p.T, 0, p.B);
-  input_gradient<Op>(p, v, living, da.get());
+  if (v.dx) input_gradient<Op>(p, v, living, da.get());
   weight_gradients<Op>(p, v, living, da.get(), seen);
 }
 

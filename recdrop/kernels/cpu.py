@@ -121,20 +121,23 @@ def backward(
     layer: int,
     direction: int,
     bf16: bool,
+    with_dx: bool,
     states: tuple[Tensor, Tensor, Tensor],
     grads: tuple[Tensor | None, Tensor | None],
 ) -> list[Tensor]:
-    """Gradients of those of ``inputs`` that are given; ``states`` are forward's three results."""
+    """Gradients of those of ``inputs`` that are given, of x only if ``with_dx``; ``states`` are
+    forward's three results."""
     x, h0, c0, w_ih, w_hh, b_ih, _ = inputs
     dw_ih, dw_hh = (torch.empty(v.shape, dtype=torch.float32) for v in (w_ih, w_hh))
     dh0, dc0 = (torch.zeros(v.shape, dtype=torch.float32) for v in (h0, c0))
-    dx = (torch.empty if dropout[4] is None else torch.zeros)(x.shape, dtype=torch.float32)
+    made = torch.empty if dropout[4] is None else torch.zeros
+    dx = made(x.shape, dtype=torch.float32) if with_dx else None
     db = None if b_ih is None else torch.empty(b_ih.shape, dtype=torch.float32)
     call = _call(cell, inputs, dropout, layer, direction, bf16)
     tensors = (*grads, *states, x, h0, c0, w_ih, w_hh, dx, dh0, dc0, dw_ih, dw_hh, db)
     _run("recdrop_backward", call, *tensors)
-    found = [dx, dh0, dc0, dw_ih, dw_hh]
-    return found if db is None else [*found, db, db.clone()]
+    found = [dx, dh0, dc0, dw_ih, dw_hh, db, None if db is None else db.clone()]
+    return [grad for grad in found if grad is not None]
 
 
 def kept(

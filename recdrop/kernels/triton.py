@@ -143,10 +143,12 @@ def backward(
     layer: int,
     direction: int,
     bf16: bool,
+    with_dx: bool,
     states: Sequence[Tensor],
     grads: Sequence[Tensor | None],
 ) -> list[Tensor]:
-    """Gradients of those of ``inputs`` that are given; ``states`` are forward's three results."""
+    """Gradients of those of ``inputs`` that are given, of x only if ``with_dx``; ``states`` are
+    forward's three results."""
     from recdrop.kernels import triton_lstm
 
     x, h0, c0, w_ih, w_hh, b_ih, _ = _wide(inputs, bf16)
@@ -165,8 +167,8 @@ def backward(
     _run(triton_lstm.backward, tensors, (0, 1, 2), steps, (site, T, B, H), flags)
     rows = d_gates.flatten(1, 2)  # (R, T * B, 4H)
     read = _read(h, h0, drop, site, T, w_hh.dtype).flatten(1, 2)
-    dx = linear(rows, w_ih.mT).view(x.shape)
-    found = [dx, dh, dc, outer(rows, x.flatten(1, 2), w_ih.dtype), outer(rows, read, w_hh.dtype)]
+    dx = [linear(rows, w_ih.mT).view(x.shape)] if with_dx else []
+    found = [*dx, dh, dc, outer(rows, x.flatten(1, 2), w_ih.dtype), outer(rows, read, w_hh.dtype)]
     if b_ih is not None:
         db = rows.sum(1, dtype=torch.float32)
         found += [db, db.clone()]
