@@ -1,0 +1,139 @@
+"""How long Temporal Order's networks guess before they begin to learn, and what tells it.
+
+Gradients have nothing to work on where gates and masks bring nothing of a symbol to the end of the
+sequence. So what reaches the end is measured in the *untrained* network, and set beside the epochs
+that it then spends at chance.
+"""
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import geometric_mean, linear_regression
+
+import torch
+
+from recdrop.data.temporal_order import sequences
+from recdrop.study import memory, results, tables
+from recdrop.study.conditions import Condition, grid
+from recdrop.study.results import BEYOND
+from recdrop.tasks.temporal_order import TemporalOrder
+
+BEGUN = 0.5
+"""Training accuracy, twice that of guessing, from which a network has begun to learn."""
+
+
+@torch.no_grad()
+def trace(condition: Condition, count: int = 2000) -> float:
+    """What the untrained network's last state has of the last A or B, in the mean over masks.
+
+    The length of ``E[h(B) - h(A)]`` (H,), whose two sequences differ in that symbol alone and meet
+    the same masks. It is the product of two halves of ``count`` sequences, whose errors are
+    independent, so noise does not add to it.
+    """
+    s = condition.settings
+    task = TemporalOrder(s["protocol"], s["length"], s.get("cell", "lstm"))
+    network = task.network(condition.recurrent_dropout, condition.forward, condition.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(condition.seed)
+        x, _ = sequences(count, s["length"])  # (T, count)
+        steps = torch.arange(s["length"]).unsqueeze(1)
+        last = ((x < 2) * steps).argmax(0, keepdim=True)  # (1, count): A and B are 0 and 1
+        states = []
+        for symbol in (0, 1):
+            torch.manual_seed(condition.seed)  # of the masks
+            states.append(network.recurrent(network.one_hot(x.scatter(0, last, symbol)))[0][-1])
+    halves = (states[1] - states[0]).double().chunk(2)  # (count / 2, H) each
+    return math.sqrt(max(0.0, float(halves[0].mean(0) @ halves[1].mean(0))))
+
+
+def plateau(manifest: dict) -> int | None:
+    """The epoch in which a network has begun to learn, counted from 1; None if it never has."""
+    found = (e["epoch"] for e in manifest["curve"] if (e["train"] or 0) >= BEGUN)
+    return next(found, None)
+
+
+@dataclass(frozen=True)
+class Start:
+    """The networks of one setting, of all seeds: their trace and the epochs of their plateaus."""
+
+    scheme: str
+    rate: float
+    per: str
+    length: int
+    trace: float
+    epochs: tuple[int, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.scheme} {self.rate:g} per {self.per}" if self.rate else "none"
+
+
+def published(results_dir: str | os.PathLike) -> list[dict]:
+    """The networks of Table 1's recipe, of any length and scheme, that a folder has."""
+    folders = (Path(results_dir), Path(results_dir) / BEYOND)
+    found = [m for folder in folders for m in results.read_all(folder, "temporal_order")]
+    return [
+        m
+        for m in found
+        if m["protocol"] == "paper" and "cell" not in m["condition"]["settings"] and plateau(m)
+    ]
+
+
+def starts(manifests: Iterable[dict]) -> list[Start]:
+    """By setting; of networks that have begun to learn."""
+    found: dict[tuple, list[tuple[float, int]]] = {}
+    for m in manifests:
+        c, epochs = memory.condition(m), plateau(m)
+        if epochs is not None:
+            key = (c.scheme, c.rate, c.per, c.settings["length"])
+            found.setdefault(key, []).append((trace(c), epochs))
+    return [
+        Start(*key, geometric_mean(t for t, _ in mine), tuple(sorted(e for _, e in mine)))
+        for key, mine in sorted(found.items())
+    ]
+
+
+def missing(known: Iterable[Start]) -> list[Start]:
+    """Settings of Table 1 that are not among the known ones, without epochs."""
+    have = {(s.scheme, s.rate, s.per, s.length) for s in known}
+    found = []
+    for length in (15, 30):
+        settings = TemporalOrder("paper", length).settings
+        for c in grid("temporal_order", settings, ["gal", "semeniuta", "moon"], [0.5]):
+            key = (c.scheme, c.rate, c.per, length)
+            found += [] if key in have else [Start(*key, trace(c))]
+    return found
+
+
+@dataclass(frozen=True)
+class Law:
+    """``epochs = scale * trace ** -power``."""
+
+    power: float
+    scale: float
+
+    def __call__(self, trace: float) -> float:
+        return self.scale * trace**-self.power
+
+
+def law(known: Iterable[Start]) -> Law:
+    """The line that is nearest in logarithms, by least squares; a setting counts once.
+
+    >>> law([Start("gal", 0.5, "step", 9, 0.1, (3,)), Start("gal", 0.5, "step", 15, 0.01, (30,))])
+    Law(power=1.0, scale=0.3)
+    """
+    points = [(math.log(s.trace), math.log(geometric_mean(s.epochs))) for s in known]
+    slope, intercept = linear_regression(*zip(*points, strict=True))
+    return Law(round(-slope, 10), round(math.exp(intercept), 10))
+
+
+def table(known: list[Start], law: Law) -> str:
+    """A Markdown table: a setting in a row, the longest trace first, the plateaus of its seeds and
+    what the law has for it."""
+    rows = []
+    for s in sorted(known, key=lambda s: -s.trace):
+        epochs = ", ".join(map(str, s.epochs)) or "not yet"
+        rows.append([s.label, str(s.length), f"{s.trace:.1e}", epochs, f"{law(s.trace):,.0f}"])
+    return tables.of(["scheme", "symbols", "trace", "epochs at chance", "by the law"], rows)
