@@ -29,8 +29,8 @@ def trace(condition: Condition, count: int = 2000) -> float:
     """What the untrained network's last state has of the last A or B, in the mean over masks.
 
     The length of ``E[h(B) - h(A)]`` (H,), whose two sequences differ in that symbol alone and meet
-    the same masks. It is the product of two halves of ``count`` sequences, whose errors are
-    independent, so noise does not add to it.
+    the same masks. Its square is the inner product of two means, each over one half of ``count``
+    sequences: their errors are independent, so that noise does not add to it.
     """
     s = condition.settings
     task = TemporalOrder(s["protocol"], s["length"], s.get("cell", "lstm"))
