@@ -131,9 +131,11 @@ def law(known: Iterable[Start]) -> Law:
 
 def table(known: list[Start], law: Law) -> str:
     """A Markdown table: a setting in a row, the longest trace first, the plateaus of its seeds and
-    what the law has for it."""
+    what the law has for it; rounded where there is nothing to set it beside."""
     rows = []
     for s in sorted(known, key=lambda s: -s.trace):
         epochs = ", ".join(map(str, s.epochs)) or "not yet"
-        rows.append([s.label, str(s.length), f"{s.trace:.1e}", epochs, f"{law(s.trace):,.0f}"])
+        trace = f"{s.trace:.1e}" if s.epochs else f"{s.trace:.0e}"
+        expected = law(s.trace) if s.epochs else float(f"{law(s.trace):.2g}")
+        rows.append([s.label, str(s.length), trace, epochs, f"{expected:,.0f}"])
     return tables.of(["scheme", "symbols", "trace", "epochs at chance", "by the law"], rows)
