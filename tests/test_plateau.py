@@ -62,15 +62,14 @@ def test_what_masks_leave_of_the_trace(scheme: str, per: str, left: float):
     assert share == pytest.approx(left, rel=0.03)
 
 
-def test_noise_of_masks_does_not_add_to_the_trace(monkeypatch: pytest.MonkeyPatch):
-    """The mean over masks that are drawn anew at each step is Eq. 3's evaluation; where few masks
-    let anything through, a mean's plain length would be twice that."""
-    cases = [(condition("moon", length=9), 2000, 0.05), (condition("moon", length=30), 500, 0.5)]
-    sampled = [plateau.trace(c, count) for c, count, _ in cases]
-    network = TemporalOrder.network
-    monkeypatch.setattr(TemporalOrder, "network", lambda *args: network(*args).eval())
-    for value, (c, count, error) in zip(sampled, cases, strict=True):
-        assert value == pytest.approx(plateau.trace(c, count), rel=error)
+@pytest.mark.parametrize(("scheme", "error"), [("gal", 0.03), ("semeniuta", 0.03), ("moon", 0.1)])
+def test_evaluation_has_the_mean_over_masks_of_steps(
+    scheme: str, error: float, monkeypatch: pytest.MonkeyPatch
+):
+    c = condition(scheme, length=9)
+    trace, train = plateau.trace(c), nn.Module.train
+    monkeypatch.setattr(nn.Module, "train", lambda self, mode=True: train(self, True))
+    assert plateau.trace(c, 6000) == pytest.approx(trace, rel=error)
 
 
 def test_the_trace_leaves_the_random_state_alone():

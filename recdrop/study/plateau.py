@@ -25,27 +25,29 @@ BEGUN = 0.5
 
 
 @torch.no_grad()
-def trace(condition: Condition, count: int = 2000) -> float:
+def trace(condition: Condition, count: int = 600) -> float:
     """What the untrained network's last state has of the last A or B, in the mean over masks.
 
-    The length of ``E[h(B) - h(A)]`` (H,), whose two sequences differ in that symbol alone and meet
-    the same masks. Its square is the inner product of two means, each over one half of ``count``
-    sequences: their errors are independent, so that noise does not add to it.
+    The length of ``E[h(B) - h(A)]`` (H,) over sequences that differ in that symbol alone, which
+    stands at each place of the second third equally often. Masks that are drawn anew at each step
+    are independent, and weights still small, so evaluation (Eq. 3) has their mean; masks of a
+    sequence are drawn, the same for A and for B.
     """
     s = condition.settings
     task = TemporalOrder(s["protocol"], s["length"], s.get("cell", "lstm"))
-    network = task.network(condition.recurrent_dropout, condition.forward, condition.seed)
+    network = task.network(condition.recurrent_dropout, condition.forward, condition.seed).double()
+    network.train(condition.per == "sequence")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(condition.seed)
-        x, _ = sequences(count, s["length"])  # (T, count)
-        steps = torch.arange(s["length"]).unsqueeze(1)
-        last = ((x < 2) * steps).argmax(0, keepdim=True)  # (1, count): A and B are 0 and 1
+        x, _ = sequences(count, s["length"])  # (T, count): A and B are 0 and 1
+        third = s["length"] // 3
+        x[third : 2 * third].clamp_(min=2)
+        place = (third + torch.arange(count) % third).unsqueeze(0)
         states = []
         for symbol in (0, 1):
             torch.manual_seed(condition.seed)  # of the masks
-            states.append(network.recurrent(network.one_hot(x.scatter(0, last, symbol)))[0][-1])
-    halves = (states[1] - states[0]).double().chunk(2)  # (count / 2, H) each
-    return math.sqrt(max(0.0, float(halves[0].mean(0) @ halves[1].mean(0))))
+            states.append(network.recurrent(network.one_hot(x.scatter(0, place, symbol)))[0][-1])
+    return float((states[1] - states[0]).mean(0).norm())
 
 
 def plateau(manifest: dict) -> int | None:
