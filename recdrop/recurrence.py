@@ -118,7 +118,7 @@ def _widen(*tensors: Tensor | None, bf16: bool) -> list[Tensor | None]:
 @custom_op("recdrop::scan_backward", mutates_args=())
 def _scan_backward(
     cell: str, tensors: Sequence[Tensor | None], layer: int, direction: int, bf16: bool,
-    with_dx: bool,
+    with_dx: bool = True,  # graphs that torch.compile kept of earlier versions do not give it
 ) -> list[Tensor]:  # fmt: skip
     """Gradients of those of x, h0, c0, w_ih, w_hh, b_ih, b_hh that are given, masks drawn again.
 
@@ -146,8 +146,8 @@ def _differentiated(inputs: Sequence[Tensor | None], with_dx: bool) -> list[Tens
 
 
 @_scan_backward.register_fake
-def _(cell, tensors, *rest):
-    return [torch.empty_like(v) for v in _differentiated(tensors[5:12], rest[-1])]
+def _(cell, tensors, layer, direction, bf16, with_dx=True):
+    return [torch.empty_like(v) for v in _differentiated(tensors[5:12], with_dx)]
 
 
 class _Once(torch.autograd.Function):
