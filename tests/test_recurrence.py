@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import CELLS, GATES
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from recdrop import recurrence
 from recdrop.recurrence import scan
@@ -245,18 +244,6 @@ def test_data_that_need_no_gradient_have_none_computed(
     h, _ = scan(cell, *nets, *masking(settings_of(cell)[-1:]))
     torch.autograd.grad(h.sum(), [v for v in nets[1:] if v is not None], create_graph=create_graph)
     assert shapes == [[v.shape for v in nets[1:] if v is not None]]
-
-
-def test_graphs_compiled_before_the_choice_get_every_gradient():
-    """torch.compile keeps graphs in files, and asks for no change of what a backward pass calls."""
-    nets, masks = networks("rnn_tanh", 1), masking([(OFF, STEP, OFF)])
-    h, c = scan("rnn_tanh", *nets, *masks)
-    tensors = [torch.ones_like(h), None, h, c, c, *nets, *masks, None]
-    call = torch.ops.recdrop.scan_backward
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        shapes = [v.shape for v in call("rnn_tanh", tensors, 0, 0, False)]
-    found = [v.shape for v in call("rnn_tanh", tensors, 0, 0, False)]
-    assert found == shapes == [v.shape for v in nets if v is not None]
 
 
 @pytest.mark.parametrize("cell", CELLS)

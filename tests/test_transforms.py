@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from test_recurrence import OFF, STEP, masking, networks
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, stack_module_state, vmap
 
 import recdrop
 from recdrop import RecurrentDropout, masks
+from recdrop.recurrence import scan
 
 KINDS = ["LSTM", "GRU", "RNN"]
 I, H, T, B = 4, 9, 5, 3
@@ -268,6 +271,18 @@ def test_the_default_backend():
         results.append([output, *torch.autograd.grad(output.sum(), list(rnn.parameters()))])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_graphs_compiled_before_the_choice_get_every_gradient():
+    """torch.compile keeps graphs in files, and asks for no change of what a backward pass calls."""
+    nets, drop = networks("rnn_tanh", 1), masking([(OFF, STEP, OFF)])
+    h, c = scan("rnn_tanh", *nets, *drop)
+    tensors = [torch.ones_like(h), None, h, c, c, *nets, *drop, None]
+    call = torch.ops.recdrop.scan_backward
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        shapes = [v.shape for v in call("rnn_tanh", tensors, 0, 0, False)]
+    found = [v.shape for v in call("rnn_tanh", tensors, 0, 0, False)]
+    assert found == shapes == [v.shape for v in nets if v is not None]
 
 
 def forward_derivative(module: nn.Module, x: Tensor) -> Tensor:

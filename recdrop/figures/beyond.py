@@ -119,7 +119,7 @@ def plateaus(known: list[Start], missing: list[Start], law: Law, budget: int) ->
             traces = [s.trace for s in ahead] or [np.nan]
             ax.plot(traces, [law(t) for t in traces], marker, color=COLOURS[scheme],
                     markerfacecolor="none", markersize=6,
-                    label=f"_{LABELS[scheme]}, per {per}, not yet run")  # fmt: skip
+                    label=f"_{LABELS[scheme]}, per {per}, not begun")  # fmt: skip
     ends = [f(s.trace for s in [*known, *missing]) for f in (max, min)]
     ax.plot(ends, [law(t) for t in ends], color=GREY, linewidth=1, zorder=0, label="the law")
     ax.axhline(budget, color=GREY, linestyle=":", linewidth=1)

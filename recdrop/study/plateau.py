@@ -9,15 +9,13 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import geometric_mean, linear_regression
 
 import torch
 
 from recdrop.data.temporal_order import sequences
-from recdrop.study import memory, results, tables
+from recdrop.study import comparisons, memory, tables
 from recdrop.study.conditions import Condition, grid
-from recdrop.study.results import BEYOND
 from recdrop.tasks.temporal_order import TemporalOrder
 
 BEGUN = 0.5
@@ -34,7 +32,7 @@ def trace(condition: Condition, count: int = 600) -> float:
     sequence are drawn, the same for A and for B.
     """
     s = condition.settings
-    task = TemporalOrder(s["protocol"], s["length"], s.get("cell", "lstm"))
+    task = TemporalOrder(s["protocol"], s["length"])
     network = task.network(condition.recurrent_dropout, condition.forward, condition.seed).double()
     network.train(condition.per == "sequence")
     with torch.random.fork_rng(devices=[]):
@@ -73,13 +71,11 @@ class Start:
 
 
 def published(results_dir: str | os.PathLike) -> list[dict]:
-    """The networks of Table 1's recipe, of any length and scheme, that a folder has."""
-    folders = (Path(results_dir), Path(results_dir) / BEYOND)
-    found = [m for folder in folders for m in results.read_all(folder, "temporal_order")]
+    """The LSTMs of Table 1's recipe, of any length and scheme, that a folder has."""
     return [
         m
-        for m in found
-        if m["protocol"] == "paper" and "cell" not in m["condition"]["settings"] and plateau(m)
+        for m in comparisons.manifests(results_dir)
+        if (m["condition"]["task"], m["protocol"]) == ("temporal_order", "paper")
     ]
 
 
