@@ -58,8 +58,7 @@ def scan(
         without one. The final state is that of the last step.
 
     Raises:
-        NotImplementedError: torch.func's grad, vjp or jvp surrounds the call, which a compiler
-            cannot tell.
+        NotImplementedError: torch.func's grad, vjp or jvp surrounds the call.
     """
     refuse_derivatives("scan")
     tensors = (x, h0, c0, w_ih, w_hh, b_ih, b_hh)

@@ -6,17 +6,27 @@ import torch
 from torch import Tensor
 from torch._C._functorch import TransformType
 
+DERIVATIVES = {TransformType.Grad, TransformType.Jvp}
+
 
 def transforms() -> set[TransformType]:
     """The kinds of torch.func transforms that surround the caller.
 
-    A compiler cannot tell, and what it compiles must be good for torch.vmap too.
+    What a compiler makes must be good for torch.vmap too.
     """
-    if torch.compiler.is_compiling():
-        return {TransformType.Vmap}
+    found = _surrounding()
+    return {TransformType.Vmap} | found if torch.compiler.is_compiling() else found
+
+
+def _surrounding() -> set[TransformType]:
     if torch._C._functorch.peek_interpreter_stack() is None:
         return set()
     return {level.key() for level in torch._C._functorch.get_interpreter_stack()}
+
+
+# A compiler cannot look into it: it is called as the compiler passes by, which compiles anew under
+# other transforms. torch.compiler.assume_constant_result says so too, but imports the compiler.
+_surrounding._dynamo_marked_constant = True
 
 
 def refuse_derivatives(operator: str) -> None:
@@ -25,7 +35,7 @@ def refuse_derivatives(operator: str) -> None:
     Raises:
         NotImplementedError: torch.func differentiates what surrounds the caller.
     """
-    if transforms() & {TransformType.Grad, TransformType.Jvp}:
+    if transforms() & DERIVATIVES:
         raise NotImplementedError(
             f"torch.func's grad, vjp and jvp do not know recdrop's {operator}; take gradients by "
             "backward() or torch.autograd.grad, around a torch.vmap if there is one"

@@ -44,8 +44,7 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
         ValueError: ``target`` has not the shape of ``x`` without its last dimension.
         TypeError: ``target`` is not int64.
         IndexError or RuntimeError: a target is outside [0, V), which a GPU does not look at.
-        NotImplementedError: torch.func's grad, vjp or jvp surrounds the call, which a compiler
-            cannot tell.
+        NotImplementedError: torch.func's grad, vjp or jvp surrounds the call.
 
     >>> x, weight, target = torch.randn(5, 3, 8), torch.randn(100, 8), torch.zeros(5, 3).long()
     >>> losses = linear_cross_entropy(x, weight, None, target)

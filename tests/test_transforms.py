@@ -295,9 +295,16 @@ def backward_derivative(module: nn.Module, x: Tensor) -> Tensor:
 
 @every_kind
 @pytest.mark.parametrize("derivative", [forward_derivative, backward_derivative])
-def test_derivatives_by_torch_func_are_refused_and_not_zero(kind: str, derivative: Callable):
+@pytest.mark.parametrize("compiled", [None, "within", "around"])
+def test_derivatives_by_torch_func_are_refused_and_not_zero(
+    kind: str, derivative: Callable, compiled: str | None
+):
     """Torch itself passes over the operator's forward derivative as if it were zero."""
     module = getattr(recdrop, kind)(I, H, recurrent_dropout=RecurrentDropout.gal(0.5))
+    if compiled == "within":
+        module = torch.compile(module, backend="eager")
+    if compiled == "around":
+        derivative = torch.compile(derivative, backend="eager")
     with pytest.raises(NotImplementedError, match="recdrop's scan; take gradients by backward"):
         derivative(module, torch.randn(T, B, I))
 
