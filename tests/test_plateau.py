@@ -144,7 +144,7 @@ def test_table_and_figure_show_what_was_measured():
     *_, first, second, third = plateau.table([*ahead, *known], law).splitlines()
     assert first == "| gal 0.5 per step | 9 | 1.0e-02 | 9, 10 | 10 |"
     assert second == "| moon 0.5 per step | 9 | 1.0e-03 | 90 | 100 |"
-    assert third == "| moon 0.5 per step | 30 | 1e-06 | not yet | 96,000 |"
+    assert third == "| moon 0.5 per step | 30 | 1e-06 | not yet run | 96,000 |"
     data = as_csv(figures.plateaus(known, ahead, law, 5000))
     assert "0.001,90" in data
     assert "1.04e-06,96153.8" in data

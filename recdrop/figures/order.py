@@ -79,7 +79,9 @@ def _train_and_test(ax: Axes, found: list[dict]) -> None:
     ax.axhline(CHANCE, color=GREY, linestyle=":", linewidth=1)
     ax.set(ylim=(0, 1.02))
     ax.set_xticks(
-        range(len(schemes)), [LABELS[s].replace(": ", ":\n") for s in schemes], fontsize=9
+        range(len(schemes)),
+        [LABELS[s].replace(": ", ":\n") for s in schemes],
+        fontsize=9 if len(schemes) < 4 else 8,
     )
     ax.tick_params("x", pad=20, length=0)
 

@@ -132,7 +132,7 @@ def table(known: list[Start], law: Law) -> str:
     what the law has for it; rounded where there is nothing to set it beside."""
     rows = []
     for s in sorted(known, key=lambda s: -s.trace):
-        epochs = ", ".join(map(str, s.epochs)) or "not yet"
+        epochs = ", ".join(map(str, s.epochs)) or "not yet run"
         trace = f"{s.trace:.1e}" if s.epochs else f"{s.trace:.0e}"
         expected = law(s.trace) if s.epochs else float(f"{law(s.trace):.2g}")
         rows.append([s.label, str(s.length), trace, epochs, f"{expected:,.0f}"])

@@ -61,8 +61,18 @@ def test_under_eq_14_a_kept_unit_grows(fading):
     assert fading.root.locator("polyline").count() > 6
 
 
-def test_it_is_told_in_words(fading):
-    fading.pick("scheme", "own")
-    told = fading.root.locator(".rd-summary", has_text="own in evaluation at rate 0.50 under Eq. 3")
+@pytest.mark.parametrize(
+    ("scheme", "source", "left"),
+    [
+        ("own", "Eq. 15", "1.000"),
+        ("Gal", "Eq. 5 with open gates", "1.000"),
+        ("Moon", "Eq. 13", "3.05e-5"),
+    ],
+)
+def test_it_is_told_in_words(fading, scheme: str, source: str, left: str):
+    if scheme != "Moon":  # with which it opens
+        fading.pick("scheme", scheme)
+    told = fading.root.locator(".rd-summary", has_text=f"{scheme} in evaluation at rate 0.50")
     told.wait_for()
-    assert "after 15 steps the cell holds 1.000; Eq. 15 says 1.000" in told.inner_text()
+    expected = f"under Eq. 3: after 15 steps the cell holds {left}; {source} says {left}"
+    assert expected in told.inner_text()

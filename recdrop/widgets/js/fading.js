@@ -137,7 +137,8 @@ function render({ model, root }) {
     if (scheme !== "moon" || !masked || per !== "step" || scaling !== "inverted" || kept * DRAWS > 20) return "";
     return ` A memory survives ${steps} masks with probability ${figure(kept)} and is then worth ${figure(1 / kept)} of itself: ${DRAWS} draws say little of such an expectation.`;
   }
-  const number = (s) => (s.scheme === "moon" ? "Eq. 13" : "Eq. 15") + (s.scaling === "inverted" ? " under Eq. 14" : "");
+  const EQUATION = { moon: "Eq. 13", semeniuta: "Eq. 15", gal: "Eq. 5 with open gates" };
+  const number = (s) => EQUATION[s.scheme] + (s.scaling === "inverted" ? " under Eq. 14" : "");
 
   /** The equation with the numbers of the moment. */
   function worked({ scheme, rate, per, masked, scaling, steps: n, start, update }, theory) {
