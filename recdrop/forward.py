@@ -40,7 +40,8 @@ class Dropout(nn.Module):
     @p.setter
     def p(self, p: float) -> None:
         before = self._buffers.get("threshold")
-        level = torch.tensor(threshold(p, "p"), device=None if before is None else before.device)
+        with torch.inference_mode(False):  # which may end before training begins
+            level = torch.tensor(threshold(p, "p"), device=getattr(before, "device", None))
         self._p = p
         self.register_buffer("threshold", level, persistent=False)
 
@@ -51,10 +52,18 @@ class Dropout(nn.Module):
         return self
 
     def forward(self, input: Tensor) -> Tensor:
-        """Training: masked and scaled by 1/(1-p). Evaluation: the input itself."""
+        """Training: masked and scaled by 1/(1-p). Evaluation: the input itself.
+
+        Raises TypeError for an input of integers.
+        """
         if not self.training:
             return input
-        return forward_dropout(input, self.threshold, masks.next_seed(input.device), self.site)
+        if not (input.is_floating_point() or input.is_complex()):
+            raise TypeError(f"input is {input.dtype}; give a floating type, as input.float() does")
+        level = self.threshold
+        if level.device != input.device:  # it has no weights, so nobody need move it
+            level = torch.full((), threshold(self.p), device=input.device)
+        return forward_dropout(input, level, masks.next_seed(input.device), self.site)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, site={self.site!r}"

@@ -25,8 +25,8 @@ class _Recurrent:
             )
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r} is unknown; choose 'tanh' or 'relu'")
-        threshold(self.dropout, "dropout")
         self.activation, self.recurrent_dropout = activation, drop
+        self.dropout = self.dropout  # torch.nn set it before there were weights to lie beside
         # torch.compile refuses subclasses of torch.nn's recurrent layers unless it is told not to.
         # The import is no extra cost: the first call of any custom operator makes it, too.
         import torch._dynamo.config
@@ -53,17 +53,55 @@ class _Recurrent:
                     "use RecurrentDropout(hidden=...)"
                 )
         self._recurrent_dropout = drop
-        # As buffers, so that torch.func.stack_module_state gives each replica dropout of its own.
-        values = drop.thresholds, drop.per_step, drop.scaling == "inverted"
-        for name, value in zip(("_thresholds", "_per_step", "_inverted"), values, strict=True):
-            value = torch.tensor(value, device=self.weight_ih_l0.device)
-            self.register_buffer(name, value, persistent=False)
+        self._keep("_thresholds", drop.thresholds)
+        self._keep("_per_step", [int(each) for each in drop.per_step])
+        self._keep("_inverted", int(drop.scaling == "inverted"))
+        self._own_thresholds = self._thresholds
+
+    @property
+    def dropout(self) -> float:
+        """torch.nn's, between layers; may be replaced at any time."""
+        return self._dropout
+
+    @dropout.setter
+    def dropout(self, rate: float) -> None:
+        self._keep("_between", threshold(rate, "dropout"))
+        self._dropout = rate
+
+    def _keep(self, name: str, value) -> None:
+        """As a buffer: torch.func.stack_module_state gives each replica dropout of its own.
+
+        Of integers, as who averages a model's buffers cannot do so with truth values.
+        """
+        device = getattr(getattr(self, "weight_ih_l0", None), "device", None)
+        with torch.inference_mode(False):  # which may end before training begins
+            buffer = torch.tensor(value, device=device)
+        self.register_buffer(name, buffer, persistent=False)
 
     def _apply(self, fn, recurse=True):
         """The buffers are in no state_dict: make them anew, see Dropout."""
         super()._apply(fn, recurse)
-        self.recurrent_dropout = self.recurrent_dropout
+        self._renew()
         return self
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        """Weights may be assigned that lie on another device, in place of those on "meta"."""
+        super()._load_from_state_dict(*args, **kwargs)
+        self._renew()
+
+    def _renew(self) -> None:
+        self.recurrent_dropout, self.dropout = self.recurrent_dropout, self.dropout
+
+    def _is_own(self) -> bool:
+        """Whether the buffers are the module's. A table of networks and torch.func.functional_call
+        lend it those of others, and drop what these say; an export's are but copies."""
+        return torch.compiler.is_exporting() or self._thresholds is self._own_thresholds
+
+    def _drops(self) -> bool:
+        return self.recurrent_dropout.active or not self._is_own()
+
+    def _drops_between(self) -> bool:
+        return self.dropout > 0 or not self._is_own()
 
     def extra_repr(self) -> str:
         extra = super().extra_repr()
@@ -78,8 +116,8 @@ class _Recurrent:
             x = input.data if isinstance(input, PackedSequence) else input
             if x.requires_grad or any(p.requires_grad for p in self.parameters()):
                 return False
-        drop = self.recurrent_dropout
-        dropped = drop.active and (self.training or drop.scaling == "paper")
+        drop, lent = self.recurrent_dropout, not self._is_own()
+        dropped = lent or drop.active and (self.training or drop.scaling == "paper")
         # torch's own between-layer dropout would not follow a table's seeds.
         seeded = self.training and self.dropout > 0 and masks.is_seeded()
         own_activation = self.activation == "relu" and self.mode in ("LSTM", "GRU")
@@ -119,13 +157,12 @@ class _Recurrent:
         x, lengths = layouts.to_steps(input, self.batch_first)  # (T, B, I), (B,) or None
         hx = self._initial_states(input, x, hx)
         seed = torch.zeros((), dtype=torch.int64, device=x.device)
-        if self.training and (self.recurrent_dropout.active or self.dropout or transforms()):
+        if self.training and (self._drops() or self._drops_between()):
             seed = masks.next_seed(x.device)
         states = []
         for layer in range(self.num_layers):
-            if layer and self.training and self.dropout:
-                level = torch.full((), threshold(self.dropout), device=x.device)
-                x = forward_dropout(x, level, seed, "output", layer)
+            if layer and self.training and self._drops_between():
+                x = forward_dropout(x, self._between, seed, "output", layer)
             outputs = []
             for direction in range(1 + self.bidirectional):
                 first = [v[len(states)] for v in hx]
@@ -143,10 +180,10 @@ class _Recurrent:
         weights = [getattr(self, name + suffix) for name in names] + [None] * (4 - len(names))
         keep = 1 - self._thresholds.double() / LEVELS  # Eq. 14 in training, Eq. 3 in evaluation
         inverted, paper = (1 / keep, 1.0) if self.training else (1.0, keep)
-        scale = torch.where(self._inverted, inverted, paper)
+        scale = torch.where(self._inverted.bool(), inverted, paper)
         thresholds = self._thresholds * self.training
         first = first if len(first) == 2 else [*first, None]
-        tensors = (x, *first, *weights, thresholds, scale, self._per_step, seed, lengths)
+        tensors = (x, *first, *weights, thresholds, scale, self._per_step.bool(), seed, lengths)
         one_network = [None if v is None else v.unsqueeze(0) for v in tensors]
         cell = f"{self.mode.partition('_')[0].lower()}_{self.activation}"
         h, c = scan(cell, *one_network, layer, direction)

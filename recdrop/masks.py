@@ -165,9 +165,8 @@ def next_seed(device: torch.device | str = "cpu") -> Tensor:
     if _surrounding:
         return _surrounding[-1].next().to(device)
     if torch.compiler.is_compiling():
-        # randint would draw from the graph's own generator, and two equal calls might become one.
-        seed = torch.empty((), dtype=torch.int64, device="cpu")
-        _draw_into(seed)
+        # randint would draw from the graph's own generator.
+        seed = _draw_in_graph(torch.empty((), dtype=torch.int64, device="cpu"))
     else:
         seed = _draw()
     return seed.to(device)
@@ -178,6 +177,13 @@ def _draw() -> Tensor:
     return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device="cpu")
 
 
-@custom_op("recdrop::draw_seed", mutates_args={"seed"})
-def _draw_into(seed: Tensor) -> None:
-    seed.copy_(_draw())
+# The tag keeps two equal calls from becoming one, and a checkpoint that computes a forward pass
+# anew for the backward pass from drawing anew, too.
+@custom_op("recdrop::drawn_seed", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
+def _draw_in_graph(like: Tensor) -> Tensor:
+    return _draw()
+
+
+@_draw_in_graph.register_fake
+def _(like):
+    return torch.empty_like(like)

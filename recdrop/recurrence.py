@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.library import Library, custom_op
 
 from recdrop.kernels import bptt, cpu, reference, triton
-from recdrop.replicate import refuse_derivatives, vmap_rule
+from recdrop.replicate import on_one_device, refuse_derivatives, vmap_rule
 
 
 def scan(
@@ -58,11 +58,13 @@ def scan(
         without one. The final state is that of the last step.
 
     Raises:
-        NotImplementedError: torch.func's grad, vjp or jvp surrounds the call.
+        NotImplementedError: torch.func's grad, vjp or jvp surrounds the call, or a tensor is dual.
+        RuntimeError: the tensors are not all on one device.
     """
-    refuse_derivatives("scan")
     tensors = (x, h0, c0, w_ih, w_hh, b_ih, b_hh)
     dropout = (thresholds, scale, per_step, seeds, lengths)
+    refuse_derivatives("scan", *tensors)
+    on_one_device("scan", *tensors, *dropout)
     h, c, _ = _scan(cell, *tensors, *dropout, layer, direction, bf16, _is_needed(*tensors))
     return h, c
 

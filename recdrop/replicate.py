@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch._C._functorch import TransformType
+from torch.autograd import forward_ad
 
 DERIVATIVES = {TransformType.Grad, TransformType.Jvp}
 
@@ -12,10 +13,11 @@ DERIVATIVES = {TransformType.Grad, TransformType.Jvp}
 def transforms() -> set[TransformType]:
     """The kinds of torch.func transforms that surround the caller.
 
-    What a compiler makes must be good for torch.vmap too.
+    What a compiler makes must be good for torch.vmap too; what is exported runs by itself.
     """
     found = _surrounding()
-    return {TransformType.Vmap} | found if torch.compiler.is_compiling() else found
+    compiling = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    return {TransformType.Vmap} | found if compiling else found
 
 
 def _surrounding() -> set[TransformType]:
@@ -29,17 +31,35 @@ def _surrounding() -> set[TransformType]:
 _surrounding._dynamo_marked_constant = True
 
 
-def refuse_derivatives(operator: str) -> None:
+def refuse_derivatives(operator: str, *tensors: Tensor | None) -> None:
     """To be called where an operator is used, as torch would pass over its derivatives in silence.
 
     Raises:
-        NotImplementedError: torch.func differentiates what surrounds the caller.
+        NotImplementedError: torch.func differentiates what surrounds the caller, or one of its
+            tensors is a dual one of torch.autograd.forward_ad.
     """
-    if transforms() & DERIVATIVES:
+    given = [v for v in tensors if v is not None] if forward_ad._current_level >= 0 else []
+    dual = any(forward_ad.unpack_dual(v).tangent is not None for v in given)
+    if dual or transforms() & DERIVATIVES:
         raise NotImplementedError(
-            f"torch.func's grad, vjp and jvp do not know recdrop's {operator}; take gradients by "
-            "backward() or torch.autograd.grad, around a torch.vmap if there is one"
+            f"torch.func's grad, vjp and jvp, and torch.autograd.forward_ad, do not know recdrop's "
+            f"{operator}; take gradients by backward() or torch.autograd.grad, around a torch.vmap "
+            "if there is one"
         )
+
+
+def on_one_device(operator: str, x: Tensor, *tensors: Tensor | None) -> None:
+    """To be called likewise: where one of its tensors is on "meta", torch computes nothing.
+
+    Raises:
+        RuntimeError: a tensor is on another device than ``x``.
+    """
+    for v in tensors:
+        if v is not None and v.device != x.device:
+            raise RuntimeError(
+                f"recdrop's {operator} has its input on {x.device} and weights or other tensors on "
+                f"{v.device}; move all to one device, and load the weights of a model on meta"
+            )
 
 
 def vmap_rule(operator: Callable) -> Callable:

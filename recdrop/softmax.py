@@ -18,7 +18,7 @@ from torch.library import Library, custom_op
 
 from recdrop.kernels import cpu, output
 from recdrop.kernels.products import mkl_suits
-from recdrop.replicate import refuse_derivatives, vmap_rule
+from recdrop.replicate import on_one_device, refuse_derivatives, vmap_rule
 
 CHUNK = 1 << 21
 """Logits held at once: 8 MB, which a cache holds and which keep matrix products efficient."""
@@ -44,7 +44,8 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
         ValueError: ``target`` has not the shape of ``x`` without its last dimension.
         TypeError: ``target`` is not int64.
         IndexError or RuntimeError: a target is outside [0, V), which a GPU does not look at.
-        NotImplementedError: torch.func's grad, vjp or jvp surrounds the call.
+        NotImplementedError: torch.func's grad, vjp or jvp surrounds the call, or a tensor is dual.
+        RuntimeError: the tensors are not all on one device.
 
     >>> x, weight, target = torch.randn(5, 3, 8), torch.randn(100, 8), torch.zeros(5, 3).long()
     >>> losses = linear_cross_entropy(x, weight, None, target)
@@ -60,7 +61,8 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
         )
     if target.dtype is not torch.int64:
         raise TypeError(f"target is {target.dtype}; give torch.int64, as target.long() does")
-    refuse_derivatives("linear_cross_entropy")
+    refuse_derivatives("linear_cross_entropy", x, weight, bias)
+    on_one_device("linear_cross_entropy", x, weight, bias, target)
     losses, *_ = cross_entropy(
         x.reshape(1, -1, x.shape[-1]),
         weight.unsqueeze(0),

@@ -28,6 +28,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import recdrop
 from recdrop import masks
 from recdrop.kernels import graphs
+from recdrop.softmax import linear_cross_entropy
 from recdrop.study import grids
 from recdrop.study.conditions import grid
 from recdrop.study.replicas import Replicas
@@ -258,6 +259,31 @@ def test_a_model_made_on_meta_is_filled_and_drops(kind: str):
     model.to_empty(device="cpu").load_state_dict(twin.state_dict())
     x = data()
     assert_close(repeat(model, x), repeat(twin, x))
+
+
+@every_kind
+@both_modes
+def test_a_model_made_on_meta_may_have_its_weights_assigned(kind: str, training: bool):
+    """The buffers, which no state_dict holds, must not stay behind: nothing would be computed."""
+    with torch.device("meta"):
+        model = nn.Sequential(recdrop.Dropout(0.3), ours(kind, some_dropout(kind, "paper")))
+    twin = nn.Sequential(recdrop.Dropout(0.3), ours(kind, some_dropout(kind, "paper")))
+    model.load_state_dict(twin.state_dict(), assign=True)
+    x = data()
+    assert_close(repeat(model.train(training), x), repeat(twin.train(training), x))
+
+
+@every_kind
+def test_tensors_on_two_devices_are_refused(kind: str):
+    forgotten = ours(kind, some_dropout(kind), device="meta")
+    with pytest.raises(RuntimeError, match="input on cpu and weights or other tensors on meta"):
+        forgotten(data())
+
+
+def test_the_output_layers_tensors_on_two_devices_are_refused():
+    x, target = torch.randn(T, I), torch.zeros(T, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="linear_cross_entropy has its input on cpu"):
+        linear_cross_entropy(x, torch.empty(H, I, device="meta"), None, target)
 
 
 def test_meta_forward_dropout():

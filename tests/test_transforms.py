@@ -10,6 +10,7 @@ from test_recurrence import OFF, STEP, masking, networks
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, stack_module_state, vmap
+from torch.utils.checkpoint import checkpoint
 
 import recdrop
 from recdrop import RecurrentDropout, masks
@@ -85,6 +86,38 @@ def test_a_table_equals_its_networks_one_by_one(kind: str, training: bool, optio
             torch.testing.assert_close(
                 parameters[name].grad[r], parameter.grad, rtol=1e-10, atol=1e-10
             )
+
+
+@pytest.mark.parametrize("first", [0.0, 0.2])
+def test_dropout_between_layers_may_differ_by_network(first: float):
+    networks = [recdrop.LSTM(I, H, 2, dropout=rate).double() for rate in (first, 0.6, 0.0)]
+    x, seeds = torch.randn(T, B, I, dtype=torch.float64), torch.tensor([1, 2, 3])
+    parameters, buffers = stack_module_state(networks)
+
+    def one(parameters: dict, buffers: dict, seed: Tensor) -> Tensor:
+        with masks.seeding(seed):
+            return functional_call(networks[0], (parameters, buffers), (x,))[0]
+
+    for output, network, seed in zip(
+        vmap(one)(parameters, buffers, seeds), networks, seeds, strict=True
+    ):
+        torch.testing.assert_close(output, alone(network, x, seed)[0])
+
+
+@every_kind
+@pytest.mark.parametrize("training", [True, False])
+def test_functional_call_drops_as_the_buffers_have_it(kind: str, training: bool):
+    """Whatever the module drops that lends its code: nothing here, and torch.nn's way."""
+    plain = getattr(recdrop, kind)(I, H, 2).train(training)
+    drop = RecurrentDropout.gal(0.5, scaling="paper")
+    other = getattr(recdrop, kind)(I, H, 2, recurrent_dropout=drop, dropout=0.5).train(training)
+    state, results = dict(other.named_parameters()) | dict(other.named_buffers()), []
+    x = torch.randn(T, B, I)
+    for call in (lambda: other(x), lambda: functional_call(plain, state, (x,))):
+        torch.manual_seed(1)
+        results.append(call()[0])
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    assert not torch.equal(plain(x)[0], results[0])
 
 
 @every_kind
@@ -175,6 +208,7 @@ class Everything(nn.Module):
                 recdrop.LSTM(I, H, recurrent_dropout=RecurrentDropout(0.3, 0.4, 0.2), **deep),
                 recdrop.GRU(I, H, recurrent_dropout=RecurrentDropout.gal(0.5)),
                 recdrop.GRU(I, H, recurrent_dropout=RecurrentDropout.gal(0.5)),
+                recdrop.LSTM(I, H),  # draws nothing
             ]
         )
         self.parts[4].load_state_dict(self.parts[3].state_dict())
@@ -233,6 +267,33 @@ def test_a_seed_may_be_set_inside_what_is_compiled():
             torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "Dropout"])
+def test_a_compiled_checkpoint_draws_no_mask_anew(kind: str):
+    """It computes the forward pass again for the backward pass, with the masks that it had."""
+    drop = RecurrentDropout.gal(0.5)
+    made = (
+        recdrop.Dropout()
+        if kind == "Dropout"
+        else getattr(recdrop, kind)(I, H, recurrent_dropout=drop)
+    )
+    x, results = torch.randn(T, B, I, requires_grad=True), []
+
+    def run(x: Tensor) -> Tensor:
+        output = made(x)
+        return output[0] if isinstance(output, tuple) else output
+
+    def checkpointed(x: Tensor) -> Tensor:
+        return checkpoint(run, x, use_reentrant=False)
+
+    torch._dynamo.reset()
+    for call in (run, torch.compile(checkpointed, backend="aot_eager", fullgraph=True)):
+        torch.manual_seed(3)
+        output = call(x)
+        results.append([output, *torch.autograd.grad(output.sum(), x)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_many_calls_under_one_seed_are_compiled_once():
     """torch gives up after eight versions of a function."""
     network, x = Tagger("RNN", RecurrentDropout.gal(0.5)), torch.randn(T, B, I).double()
@@ -283,35 +344,3 @@ def test_graphs_compiled_before_the_choice_get_every_gradient():
         shapes = [v.shape for v in call("rnn_tanh", tensors, 0, 0, False)]
     found = [v.shape for v in call("rnn_tanh", tensors, 0, 0, False)]
     assert found == shapes == [v.shape for v in nets if v is not None]
-
-
-def forward_derivative(module: nn.Module, x: Tensor) -> Tensor:
-    return torch.func.jvp(lambda x: module(x)[0], (x,), (torch.ones_like(x),))[1]
-
-
-def backward_derivative(module: nn.Module, x: Tensor) -> Tensor:
-    return torch.func.grad(lambda x: module(x)[0].sum())(x)
-
-
-@every_kind
-@pytest.mark.parametrize("derivative", [forward_derivative, backward_derivative])
-@pytest.mark.parametrize("compiled", [None, "within", "around"])
-def test_derivatives_by_torch_func_are_refused_and_not_zero(
-    kind: str, derivative: Callable, compiled: str | None
-):
-    """Torch itself passes over the operator's forward derivative as if it were zero."""
-    module = getattr(recdrop, kind)(I, H, recurrent_dropout=RecurrentDropout.gal(0.5))
-    if compiled == "within":
-        module = torch.compile(module, backend="eager")
-    if compiled == "around":
-        derivative = torch.compile(derivative, backend="eager")
-    with pytest.raises(NotImplementedError, match="recdrop's scan; take gradients by backward"):
-        derivative(module, torch.randn(T, B, I))
-
-
-@every_kind
-def test_without_dropout_torch_func_differentiates_as_in_torch(kind: str):
-    module, torchs = getattr(recdrop, kind)(I, H), getattr(nn, kind)(I, H)
-    torchs.load_state_dict(module.state_dict())
-    x = torch.randn(T, B, I)
-    torch.testing.assert_close(backward_derivative(module, x), backward_derivative(torchs, x))

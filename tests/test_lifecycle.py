@@ -1,0 +1,84 @@
+"""What becomes of modules besides being called: averaged, exported, set in inference mode."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from test_transforms import B, H, I, T, every_kind
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+import recdrop
+from recdrop import RecurrentDropout
+
+
+@every_kind
+def test_models_may_be_averaged_with_their_buffers(kind: str):
+    module = getattr(recdrop, kind)(I, H, recurrent_dropout=RecurrentDropout.gal(0.5))
+    average, x = AveragedModel(module, use_buffers=True), torch.randn(T, B, I)
+    for _ in range(3):
+        average.update_parameters(module)
+    results = []
+    for model in (module, average):
+        torch.manual_seed(1)
+        results.append(model(x)[0])
+    torch.testing.assert_close(*results)
+
+
+@every_kind
+def test_dropout_that_was_set_in_inference_mode_trains(kind: str):
+    module = getattr(recdrop, kind)(I, H, 2, recurrent_dropout=RecurrentDropout.gal(0.5))
+    forward = recdrop.Dropout()
+    with torch.inference_mode():
+        module.recurrent_dropout, module.dropout, forward.p = RecurrentDropout.gal(0.3), 0.2, 0.1
+    module(forward(torch.randn(T, B, I, requires_grad=True)))[0].sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+
+
+@every_kind
+@pytest.mark.parametrize("rate", [0.3, 0.0])
+def test_dropout_between_layers_may_be_replaced(kind: str, rate: float):
+    made = getattr(recdrop, kind)(I, H, 2, dropout=rate)
+    changed = getattr(recdrop, kind)(I, H, 2, dropout=0.7)
+    changed.load_state_dict(made.state_dict())
+    changed.dropout = rate
+    x, results = torch.randn(T, B, I), []
+    for module in (made, changed):
+        with recdrop.masks.seeding(1):
+            results.append(module(x)[0])
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"dropout=1\.5 is outside"):
+        changed.dropout = 1.5
+
+
+def test_integers_are_not_dropped():
+    """Torch's own refuses them too; a kept 3 at rate 0.25 would have to become 4."""
+    with pytest.raises(TypeError, match=r"torch\.int64; give a floating type"):
+        recdrop.Dropout(0.25)(torch.ones(3, dtype=torch.int64))
+    assert recdrop.Dropout(0.25).eval()(torch.ones(3, dtype=torch.int64)).dtype is torch.int64
+
+
+@every_kind
+def test_an_exported_layer_without_dropout_needs_no_recdrop(kind: str, tmp_path):
+    module, x = getattr(recdrop, kind)(I, H).eval(), torch.randn(T, B, I)
+    path, expected = tmp_path / "layer.pt2", tmp_path / "expected.pt"
+    torch.export.save(torch.export.export(module, (x,)), path)
+    torch.save([x, module(x)[0]], expected)
+    code = (
+        "import sys, torch; "
+        f"layer = torch.export.load({str(path)!r}).module(); "
+        f"x, y = torch.load({str(expected)!r}); "
+        "torch.testing.assert_close(layer(x)[0], y); assert 'recdrop' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@every_kind
+def test_an_exported_layer_with_dropout_is_the_layer(kind: str):
+    drop = RecurrentDropout.gal(0.5, scaling="paper")
+    model = nn.Sequential(recdrop.Dropout(), getattr(recdrop, kind)(I, H, recurrent_dropout=drop))
+    x = torch.randn(T, B, I)
+    exported = torch.export.export(model.eval(), (x,)).module()
+    torch.testing.assert_close(exported(x)[0], model(x)[0])
