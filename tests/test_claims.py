@@ -239,7 +239,7 @@ def write(
 ):
     settings |= {"protocol": protocol}
     condition = Condition("word_lm", scheme, rate, per, forward, seed, settings=settings)
-    final = {"best": {"valid": figure, "test": figure}}
+    final = dict.fromkeys(("last", "best"), {"valid": figure, "test": figure})
     results.write(folder, condition, status="finished", curve=[], final=final)
 
 
@@ -327,6 +327,6 @@ def test_other_cells_and_conventions_stay_out(tmp_path):
             "word_lm", "gal", 0.5, "step", scaling=scaling,
             settings={"protocol": "paper"} | settings,
         )  # fmt: skip
-        final = {"best": {"valid": 1.0, "test": 1.0}}
+        final = dict.fromkeys(("last", "best"), {"valid": 1.0, "test": 1.0})
         results.write(tmp_path, condition, status="finished", curve=[], final=final)
     assert comparisons.manifests(tmp_path) == []

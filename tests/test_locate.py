@@ -115,6 +115,19 @@ def test_without_download_nothing_is_fetched(alone, no_network):
     assert not alone.exists()
 
 
+def test_without_a_home_a_folder_is_asked_for(tmp_path, monkeypatch, no_network):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("XDG_CACHE_HOME", "RECDROP_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(CorpusMissing, match="name a folder in XDG_CACHE_HOME"):
+        ptb.words()
+    put(tmp_path / "mine", PTB)
+    assert len(ptb.words(tmp_path / "mine").train)  # where it is at hand no cache is needed
+
+
 # damage
 
 

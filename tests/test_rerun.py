@@ -73,6 +73,31 @@ def test_other_figures_are_told(tmp_path, capsys):
     assert "first in epoch 2: loss" in text
 
 
+def test_another_kernel_is_another_backend(tmp_path):
+    path = made(TASKS["order"](), tmp_path / "first")
+    manifest = json.loads(path.read_text())
+    manifest["made_with"]["backend"] = "reference: plain PyTorch"
+    manifest["curve"][1]["loss"] += 1
+    path.write_text(json.dumps(manifest))
+    told = str(rerun(path, tmp_path / "again", progress=False))
+    assert "made on another backend: backend reference: plain PyTorch then, " in told
+    del manifest["made_with"]["backend"], manifest["made_with"]["processor"]  # as once written
+    path.write_text(json.dumps(manifest))
+    told = str(rerun(path, tmp_path / "again", progress=False))
+    assert "as far as is known: its processor and backend was not noted then" in told
+
+
+@pytest.mark.parametrize("missing", ["data", "made_with", "curve"])
+def test_what_lacks_something_is_refused_before_it_is_trained(tmp_path, missing, capsys):
+    path = made(TASKS["order"](), tmp_path / "first")
+    manifest = json.loads(path.read_text())
+    del manifest[missing]
+    path.write_text(json.dumps(manifest))
+    assert main(["rerun", str(path), "--results-dir", str(tmp_path / "again")]) == 2
+    assert str(path) in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
+
+
 def test_a_manifest_outlives_its_profile(tmp_path, monkeypatch, capsys):
     path = made(TASKS["order"](), tmp_path / "first")
     monkeypatch.setitem(temporal_order.PROFILES, "smoke", {"protocol": "smoke", "hidden": 99})

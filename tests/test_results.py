@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -138,11 +139,14 @@ def test_a_manifest_says_how_its_figures_came_about(tmp_path):
                  progress=False)  # fmt: skip
     assert set(m) == {
         "schema", "name", "condition", "protocol", "status", "final", "curve", "data", "seconds",
-        "seconds_on", "networks_in_table", "made_with",
+        "seconds_on", "networks_in_table", "commits", "made_with",
     }  # fmt: skip
     assert set(m["made_with"]) == {
-        "recdrop", "torch", "python", "device", "machine", "threads", "commit",
+        "recdrop", "torch", "python", "device", "machine", "processor", "backend", "threads",
+        "commit",
     }  # fmt: skip
+    assert m["made_with"]["backend"] == recdrop.backend()
+    assert m["commits"] == [m["made_with"]["commit"]]
     assert m["condition"]["settings"] == task.settings
     assert m["made_with"]["torch"] == torch.__version__
     assert m["made_with"]["recdrop"] == recdrop.__version__
@@ -191,7 +195,10 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path):
 
 
 def test_manifests_are_found_by_task_and_in_order(tmp_path):
-    written = [write(tmp_path, condition(task=t, seed=s)) for t in ("b", "a") for s in (1, 0)]
+    final = {"train": 1.0, "test": 0.5}
+    written = [
+        write(tmp_path, condition(task=t, seed=s), final) for t in ("b", "a") for s in (1, 0)
+    ]
     assert [m["name"] for m in results.read_all(tmp_path)] == sorted(m["name"] for m in written)
     assert {m["condition"]["task"] for m in results.read_all(tmp_path, "a")} == {"a"}
     assert results.read_all(tmp_path / "nowhere") == []
@@ -206,6 +213,46 @@ def test_a_damaged_manifest_is_named(damage, tmp_path):
     for read in (lambda: results.read(tmp_path, condition()), lambda: tables.table(1, tmp_path)):
         with pytest.raises(ValueError, match=f"{re.escape(str(path))} is not a result.*away"):
             read()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"name": "another"}, {"status": "running"}, {"final": {}}, {"final": None},
+        {"final": {"last": {"valid": 1.0, "test": 1.0}, "best": None}},
+        {"final": {"last": {"valid": 1.0}, "best": {"valid": 1.0}}},
+        {"final": {"last": {"test": "1.0.0"}, "best": None}},
+        {"curve": None}, {"curve": [1]}, {"made_with": None}, {"made_with": {}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_manifest_that_lacks_what_is_read_of_it_is_named(damage, tmp_path):
+    """Such as one that was merged badly."""
+    written = write(tmp_path, words(), *[{"valid": 1.0, "test": 0.5}] * 2)
+    path = tmp_path / f"{written['name']}.json"
+    path.write_text(json.dumps(written | damage))
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is not a result.*away"):
+        tables.table(2, tmp_path)
+    for key in damage:
+        path.write_text(json.dumps({k: v for k, v in written.items() if k != key}))
+        with pytest.raises(ValueError, match=f"{re.escape(str(path))} is not a result.*{key}"):
+            results.load(path)
+
+
+@pytest.mark.parametrize(("whose", "days", "left"), [("its", 0, 1), ("its", 2, 0), ("ours", 0, 0)])
+def test_a_container_of_the_same_name_may_be_writing(tmp_path, monkeypatch, whose, days, left):
+    """Its processes cannot be asked for: they have numbers of their own."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    mine = files.processes()
+    with monkeypatch.context() as there:
+        there.setattr(files, "processes", lambda: "42" if whose == "its" else mine)
+        part = files.part_of(tmp_path / "big.pt", dead.pid)
+    part.touch()
+    written = part.stat().st_mtime - days * 86400
+    os.utime(part, (written, written))
+    files.clear_parts(tmp_path)
+    assert len(list(tmp_path.iterdir())) == left
 
 
 def test_weights_are_kept_to_the_bit(tmp_path):
@@ -365,7 +412,7 @@ def test_only_the_papers_scaling_stands_beside_the_paper(tmp_path):
 
 def test_other_tasks_and_rates_stay_out(tmp_path):
     write(tmp_path, condition(rate=0.25), {"train": 1.0, "test": 0.5})
-    write(tmp_path, condition(task="word_lm"), {"valid": 1.0, "test": 0.5})
+    write(tmp_path, condition(task="word_lm"), *[{"valid": 1.0, "test": 0.5}] * 2)
     assert not any(row["n"] for row in tables.table(1, tmp_path))
 
 
@@ -518,4 +565,4 @@ def test_an_installed_package_names_no_commit(tmp_path, monkeypatch):
     for command in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "theirs"]):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
     monkeypatch.setattr(results, "ROOT", tmp_path)
-    assert results.provenance()["commit"] is None
+    assert results.commit.__wrapped__() is None

@@ -1,10 +1,10 @@
 """Training a table of networks: interrupted, killed, diverging, taken up again, refused."""
 
+import functools
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from recdrop.study import files
+from recdrop.study import files, results
 from recdrop.study.conditions import Condition, grid
 from recdrop.study.training import train
 from recdrop.tasks.temporal_order import TemporalOrder
@@ -170,14 +170,14 @@ def test_fresh_trains_anew(undisturbed, tmp_path):
     run(tmp_path)
     for path in tmp_path.glob("*.json"):
         manifest = json.loads(path.read_text())
-        path.write_text(json.dumps(manifest | {"curve": "old"}))
-    assert all(m["curve"] == "old" for m in run(tmp_path))
+        path.write_text(json.dumps(manifest | {"curve": []}))
+    assert all(m["curve"] == [] for m in run(tmp_path))
     task = Order()
     assert_same(tmp_path, run(tmp_path, task, fresh=True), *undisturbed)
     assert len(task.trained) == EPOCHS
     assert_tidy(tmp_path)
     set_aside = [json.loads(p.read_text()) for p in (tmp_path / "replaced").glob("*.json")]
-    assert [m["curve"] for m in set_aside] == ["old"] * 3
+    assert [m["curve"] for m in set_aside] == [[]] * 3
 
 
 def test_a_manifest_lost_while_its_table_goes_on_is_made_again(undisturbed, tmp_path):
@@ -418,6 +418,36 @@ def test_a_run_that_died_between_two_checkpoints_goes_on_from_the_one_before(
     assert_tidy(tmp_path)
 
 
+def test_a_checkpoint_does_not_go_on_with_other_data(killed, undisturbed, tmp_path):
+    """Such as word vectors, which each machine trains anew."""
+    task = Order()
+    task.data = Order().data | {"vectors": "others"}
+    before = {path: path.read_bytes() for path in killed}
+    with pytest.raises(ValueError, match="vectors None then, others now; bring the data along"):
+        run(tmp_path, task)
+    assert task.trained == []
+    assert {path: path.read_bytes() for path in killed} == before
+    assert_same(tmp_path, run(tmp_path), *undisturbed)
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(killed, undisturbed, tmp_path):
+    """One that does not tell its data, nor the commits that it was trained by."""
+    for path in killed:
+        state = torch.load(path, weights_only=True)
+        torch.save({k: v for k, v in state.items() if k not in ("data", "commits")}, path)
+    assert_same(tmp_path, run(tmp_path), *undisturbed)
+
+
+def test_a_manifest_names_the_commits_that_trained_it(killed, tmp_path, monkeypatch):
+    """And not what was committed while it was training."""
+    (before,) = torch.load(killed[0], weights_only=True)["commits"]
+    told = iter(["second"])
+    monkeypatch.setattr(results, "commit", functools.cache(lambda: next(told)))
+    last = run(tmp_path)[-1]
+    assert last["commits"] == [before, "second"]
+    assert last["made_with"]["commit"] == "second"
+
+
 class Hostile:
     """What a checkpoint from someone else might do when it is unpickled."""
 
@@ -510,7 +540,7 @@ def test_a_run_killed_after_its_last_result_leaves_no_litter(tmp_path, undisturb
     run(tmp_path)
     dead = subprocess.Popen(["true"])
     dead.wait()
-    part = tmp_path / "checkpoints" / f"0.pt.{socket.gethostname()}.{dead.pid}.part"
+    part = files.part_of(tmp_path / "checkpoints" / "0.pt", dead.pid)
     part.write_bytes(b"")
     assert_same(tmp_path, run(tmp_path), *undisturbed)
     assert_tidy(tmp_path)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from recdrop.study.files import room_for
+from recdrop.study.files import processes, room_for
 
 BEAT, LEASE = 5.0, 60.0
 """Seconds between renewals, and without one until a claim has ended."""
@@ -95,7 +95,7 @@ def acquire(folder: Path, name: str, lost: Callable[[], None] = lambda: None) ->
         return None
     me = psutil.Process()
     token = uuid.uuid4().hex
-    content = {"host": socket.gethostname(), "processes": _processes(), "pid": me.pid,
+    content = {"host": socket.gethostname(), "processes": processes(), "pid": me.pid,
                "started": me.create_time(), "since": time.time(), "token": token}  # fmt: skip
     try:
         with room_for(path), open(file, "w", encoding="utf-8") as opened:
@@ -144,21 +144,13 @@ def tidy(folder: Path) -> None:
 
 def _may_live(content: dict) -> bool:
     """Whether its process lives; what runs elsewhere cannot be asked for and may."""
-    if (content["host"], content.get("processes")) != (socket.gethostname(), _processes()):
+    if (content["host"], content.get("processes")) != (socket.gethostname(), processes()):
         return True
     try:
         apart = psutil.Process(content["pid"]).create_time() - content["started"]
         return abs(apart) < CLOCK  # which is counted from a start of the system that may be set
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False
-
-
-def _processes() -> str | None:
-    """What tells containers of one name apart: a process is only known within its own."""
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return None
 
 
 def _now(folder: Path) -> float:

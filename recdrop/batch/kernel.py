@@ -11,16 +11,23 @@ import threading
 import time
 from pathlib import Path
 
+from recdrop.study.files import processes
+
 PARENT = "RECDROP_PARENT"
 SECONDS = 0.5
 SOCKETS = "recdrop-"
-LONGEST = 64
+LONGEST = 59
 """Bytes of a folder's path that leave room for the socket's: 103 are allowed on macOS."""
 
 
 def sockets() -> Path:
     """A new folder for a kernel's sockets, where paths are short, as they must be."""
-    return Path(tempfile.mkdtemp(prefix=f"{SOCKETS}{os.getpid()}-", dir=_place()))
+    return Path(tempfile.mkdtemp(prefix=f"{_mine()}{os.getpid()}-", dir=_place()))
+
+
+def _mine() -> str:
+    """Where containers share the folder, each leaves the others' alone; short, as paths must be."""
+    return f"{SOCKETS}{int(processes()) % 10_000:04}-"
 
 
 def _place() -> str:
@@ -33,8 +40,8 @@ def clear_sockets() -> None:
     """Remove the sockets of kernels whose worker was killed on this host."""
     import psutil
 
-    for folder in Path(_place()).glob(f"{SOCKETS}*-*"):
-        owner = folder.name.removeprefix(SOCKETS).partition("-")[0]
+    for folder in Path(_place()).glob(f"{_mine()}*-*"):
+        owner = folder.name.removeprefix(_mine()).partition("-")[0]
         if owner.isdecimal() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
 

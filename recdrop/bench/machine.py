@@ -10,7 +10,7 @@ import torch
 
 import recdrop
 from recdrop.bench.measure import interleaved
-from recdrop.study.results import provenance
+from recdrop.study.results import commit, processor
 
 BUSY = 0.1
 """Cores' worth of other processes' work from which on a measurement is flagged."""
@@ -19,7 +19,7 @@ BUSY = 0.1
 def describe(threads: int) -> dict:
     """Processor, cores, versions, instruction set, and the backend that recdrop takes."""
     return {
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": threads,
         "system": f"{platform.system()} {platform.machine()}",
@@ -29,7 +29,7 @@ def describe(threads: int) -> dict:
         "onednn": torch.backends.mkldnn.is_available(),
         "mkl": torch.backends.mkl.is_available(),
         "recdrop": recdrop.__version__,
-        "commit": provenance()["commit"],
+        "commit": commit(),
         "backend": backend(),
     }
 
@@ -37,19 +37,6 @@ def describe(threads: int) -> dict:
 def backend() -> str:
     """What recdrop runs an LSTM on the CPU with."""
     return getattr(recdrop, "backend", lambda: "reference: plain PyTorch")()
-
-
-def _cpu() -> str:
-    """Its name with family and model, as virtual machines often hide half the name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    found = dict(line.split(":", 1) for line in lines if ":" in line)
-    found = {key.strip(): value.strip() for key, value in found.items()}
-    if "model name" not in found:
-        return platform.machine()
-    return f"{found['model name']} (family {found.get('cpu family')}, model {found.get('model')})"
 
 
 def ceilings(seconds: float = 2.0, size: int = 1024, megabytes: int = 128) -> dict[str, float]:

@@ -110,9 +110,10 @@ def find(source: Source, data_dir: str | os.PathLike | None = None) -> Place:
     ``source.name`` in it. Where there is nothing, the place is the one to download to.
 
     Raises:
-        CorpusMissing: ``data_dir`` or RECDROP_DATA names a folder that does not exist.
+        CorpusMissing: ``data_dir`` or RECDROP_DATA names a folder that does not exist, or there is
+            no per-user cache to download to.
     """
-    bases = {"cache": cache()}
+    bases = {}
     if given := data_dir or os.environ.get("RECDROP_DATA"):
         origin, base = "data_dir" if data_dir else "RECDROP_DATA", Path(given).expanduser()
         if not base.is_dir():
@@ -121,7 +122,12 @@ def find(source: Source, data_dir: str | os.PathLike | None = None) -> Place:
                 f"({' or '.join(', '.join(files) for files in source.editions)}), "
                 "or leave data_dir and RECDROP_DATA unset to download them"
             )
-        bases = {origin: base} | bases
+        bases[origin] = base
+    try:
+        bases["cache"] = cache()
+    except CorpusMissing:
+        if not bases:
+            raise
     places = [
         Place(origin, folder, files)
         for origin, base in bases.items()
@@ -132,7 +138,7 @@ def find(source: Source, data_dir: str | os.PathLike | None = None) -> Place:
         held = [p for p in places if p.origin == origin and p.is_begun(source.name)]
         if held:
             return min(held, key=lambda p: len(p.absent) > 0)  # a whole edition, else a part
-    return Place("cache", bases["cache"] / source.name, source.editions[0])
+    return Place("cache", cache() / source.name, source.editions[0])
 
 
 def verified(place: Place) -> dict[str, Path]:
@@ -162,8 +168,17 @@ def sha256(path: Path) -> str:
 
 
 def cache() -> Path:
-    """The per-user folder of what was downloaded or made here: XDG_CACHE_HOME, or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / CACHE
+    """The per-user folder of what was downloaded or made here: XDG_CACHE_HOME, or ~/.cache.
+
+    Raises:
+        CorpusMissing: neither is there.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / CACHE
+    except RuntimeError as error:  # a container's user may have no home
+        raise CorpusMissing(
+            "there is no home directory for downloads; name a folder in XDG_CACHE_HOME"
+        ) from error
 
 
 def fetch(url: str, expected: str, path: Path) -> None:

@@ -108,7 +108,10 @@ def _compiler() -> list[str] | None:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:  # a container's user may have no home
+        raise BuildError("there is no home directory, nor XDG_CACHE_HOME, for a cache") from error
     return Path(base) / "recdrop" / "kernels"
 
 

@@ -45,7 +45,7 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         OSError: such as a full disk; what was at ``path`` before is there still.
     """
-    part = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.part")
+    part = part_of(path, os.getpid())
     try:
         with room_for(path):
             yield part
@@ -55,6 +55,19 @@ def atomic(path: Path) -> Iterator[Path]:
             _settle(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def part_of(path: Path, pid: int) -> Path:
+    """The temporary file beside ``path`` that a process here writes to."""
+    return path.with_name(f"{path.name}.{socket.gethostname()}.{processes()}.{pid}.part")
+
+
+def processes() -> str:
+    """What tells containers of one name apart: a process is only known within its own."""
+    try:
+        return "".join(filter(str.isdecimal, os.readlink("/proc/self/ns/pid")))
+    except OSError:  # not Linux
+        return "0"
 
 
 @contextmanager
@@ -84,9 +97,10 @@ def _settle(folder: Path) -> None:
 def clear_parts(folder: Path) -> None:
     """Remove what processes that were killed while writing have left.
 
-    Those of this machine can be asked for; those of another are dead when a day has passed.
+    Those of this machine can be asked for; those of another, and of another container, are dead
+    when a day has passed.
     """
-    mine = f".{socket.gethostname()}."
+    mine = f".{socket.gethostname()}.{processes()}."
     for part in folder.rglob("*.part"):
         try:
             if mine not in part.name:

@@ -17,7 +17,7 @@ from recdrop.tasks.ner import NamedEntities
 from recdrop.tasks.temporal_order import TemporalOrder
 from recdrop.tasks.word_lm import WordLanguageModel
 
-BACKEND = ("torch", "device", "machine", "threads")
+BACKEND = ("torch", "device", "machine", "processor", "backend", "threads")
 """What ``made_with`` says of the backend: where it differs, the last bits may."""
 
 
@@ -34,8 +34,11 @@ class Rerun:
         if not self.differences:
             return f"same figures: {self.manifest['name']}, {epochs} epochs, to the last digit kept"
         first, second = self.manifest["made_with"], self.again["made_with"]
-        other = [f"{k} {first[k]} then, {second[k]} now" for k in BACKEND if first[k] != second[k]]
+        known = [k for k in BACKEND if k in first]  # older manifests do not tell them all
+        other = [f"{k} {first[k]} then, {second[k]} now" for k in known if first[k] != second[k]]
         why = f"made on another backend: {'; '.join(other)}" if other else "on the same backend"
+        if not other and (untold := [k for k in BACKEND if k not in first]):
+            why += f", as far as is known: its {' and '.join(untold)} was not noted then"
         lines = [f"other figures: {self.manifest['name']}, {why}", *self.differences]
         return "\n  ".join(lines)
 
@@ -62,8 +65,8 @@ def rerun(
 
     Raises:
         FileNotFoundError: there is no such manifest.
-        ValueError: it is damaged, or lies in ``results_dir``, or ``vectors`` are not its own, or
-            it is to be trained on a GPU and there is none.
+        ValueError: it is damaged, or does not name its data, or lies in ``results_dir``, or
+            ``vectors`` are not its own, or it is to be trained on a GPU and there is none.
     """
     path = from_root(path)
     if not path.exists():
@@ -72,6 +75,8 @@ def rerun(
     if folder.resolve() == path.parent.resolve():
         raise ValueError(f"{path} lies in results_dir={str(results_dir)!r}; give another folder")
     manifest = results.load(path)
+    if "data" not in manifest:
+        raise ValueError(f"{path} does not say on which data it was made; what could be compared?")
     condition = Condition(**manifest["condition"])
     data_dir, vectors = (v and str(from_root(v)) for v in (data_dir, vectors))
     work = task(condition, data_dir, vectors)
@@ -84,7 +89,7 @@ def rerun(
         )
     writable(folder)
     results.set_aside(folder, [condition])
-    with _threads(manifest["made_with"]["threads"]):
+    with _threads(manifest["made_with"].get("threads", torch.get_num_threads())):
         (again,) = train(work, [condition], folder, progress=progress, device=there)
     return Rerun(manifest, again, differences(manifest, again))
 

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from dataclasses import asdict
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -86,13 +87,30 @@ def load(path: Path) -> dict:
             raise ValueError(f"schema {manifest['schema']}; this version reads 1 to {SCHEMA}")
         if Condition(**manifest["condition"]).name != path.stem:
             raise ValueError("its name is not that of its condition")
-        _ = [manifest[key] for key in ("protocol", "status", "final", "curve")]
+        _check(manifest)
         return manifest
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"{path} is not a result of this version ({error}); "
             "move it away and run its notebook again to make it anew"
         ) from error
+
+
+_DAMAGE = ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError
+
+
+def _check(manifest: dict) -> None:
+    """Raise one of several errors unless it holds all that is read of it elsewhere."""
+    if manifest["name"] != Condition(**manifest["condition"]).name:
+        raise ValueError("the name in it is not that of its condition")
+    if manifest["status"] not in ("finished", "diverged"):
+        raise ValueError(f"status {manifest['status']!r} is neither finished nor diverged")
+    _ = manifest["protocol"], manifest["made_with"]["device"]
+    _ = [epoch["epoch"] for epoch in manifest["curve"]]
+    last, best = manifest["final"]["last"], manifest["final"]["best"]
+    for measured in (last, best if "valid" in (last or {}) else last):
+        if manifest["status"] == "finished" or measured is not None:
+            _ = {k: float(v) for k, v in measured.items()}["test"]
 
 
 def save_weights(folder: Path, condition: Condition, weights: dict[str, torch.Tensor]) -> None:
@@ -146,14 +164,30 @@ def provenance(device: str = "cpu") -> dict:
         "python": platform.python_version(),
         "device": device_name(device),
         "machine": platform.machine(),
+        "processor": processor(),
+        "backend": recdrop.backend(device),
         "threads": torch.get_num_threads(),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
-def _commit() -> str | None:
-    """The commit of a checkout, with ``-dirty`` where the package's code differs from it; None
-    where it is installed, maybe within somebody else's repository."""
+def processor() -> str:
+    """Its name with family and model, as virtual machines often hide half the name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    found = dict(line.split(":", 1) for line in lines if ":" in line)
+    found = {key.strip(): value.strip() for key, value in found.items()}
+    if "model name" not in found:
+        return platform.machine()
+    return f"{found['model name']} (family {found.get('cpu family')}, model {found.get('model')})"
+
+
+@cache
+def commit() -> str | None:
+    """The commit of a checkout when it was first asked for, with ``-dirty`` where the package's
+    code differs from it; None where it is installed, maybe within somebody else's repository."""
     if not (ROOT / "pyproject.toml").exists():
         return None
     try:

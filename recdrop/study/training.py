@@ -62,10 +62,12 @@ def train(
     Raises:
         OutOfTime: ``until`` has come and networks are left.
         OSError: the folder cannot be written to and something must be trained, or the disk is full.
-        ValueError: a manifest is damaged, or a checkpoint and the one before it; it is named and
-            left as it is. Or ``at_once`` is less than 1, or the precision is not the device's.
+        ValueError: a manifest is damaged, or a checkpoint and the one before it, or a checkpoint
+            was trained on other data; it is named and left as it is. Or ``at_once`` is less than 1,
+            or the precision is not the device's.
     """
     chunks.check(at_once)
+    results.commit()  # that of the code that runs, whatever is committed meanwhile
     done = {c.name: None if fresh else results.read(results_dir, c) for c in conditions}
     todo = {c.name for c in conditions if done[c.name] is None}
     folder = files.from_root(results_dir)
@@ -205,12 +207,15 @@ def _train_table(
         device,
     )
     state = {"names": sorted(names), "epoch": 0, "begun": None, "seconds_on": {}, "frozen": []}
-    state |= {"curves": {name: [] for name in names}, "items": {}}
+    state |= {"curves": {name: [] for name in names}, "items": {}, "data": task.data, "commits": []}
     where = results.device_name(device)
     if found := _load(checkpoint):
+        _check_data(checkpoint, found.get("data", task.data), task.data)
         state |= found
         table.load_state_dict(state.pop("table"))
         state["begun"] = _there(state["begun"], table.device)
+    if results.commit() not in state["commits"]:
+        state["commits"] = [*state["commits"], results.commit()]
     manifests, saved = {}, time.perf_counter()
 
     def save() -> None:
@@ -289,6 +294,7 @@ def _train_table(
                     seconds=round(sum(state["seconds_on"].values()), 1),
                     seconds_on={k: round(v, 1) for k, v in state["seconds_on"].items()},
                     networks_in_table=len(state["names"]),
+                    commits=state["commits"],
                     device=device,
                 )
             if len(staying) < len(table):
@@ -296,6 +302,18 @@ def _train_table(
             bar.left(len(table) - len(state["frozen"]))
             save()
     return manifests
+
+
+def _check_data(checkpoint: Path, then: dict, now: dict) -> None:
+    """Raise ValueError where a checkpoint would go on with data of another kind, such as word
+    vectors that were trained anew on another machine."""
+    if then != now:
+        other = [k for k in now | then if then.get(k) != now.get(k)]
+        told = "; ".join(f"{k} {then.get(k)} then, {now.get(k)} now" for k in other)
+        raise ValueError(
+            f"checkpoint {checkpoint} was trained on other data: {told}; bring the data along, or "
+            "move the checkpoint away to train its networks from the start"
+        )
 
 
 def _there(begun, device: torch.device):

@@ -17,6 +17,7 @@ pytest.importorskip("psutil", reason="claims need psutil")
 from recdrop.batch import claims, status
 from recdrop.batch.folder import Folder, Outcome, with_error, write
 from recdrop.batch.grid import Point
+from recdrop.study.files import part_of
 
 POINT = Point("a-n=1", "a.ipynb", {"n": 1})
 NOTEBOOK = {
@@ -213,7 +214,7 @@ def test_a_notebook_that_is_none_is_no_outcome(tmp_path, content):
 def test_tidying_takes_what_the_dead_have_left_and_nothing_else(tmp_path):
     folder = Folder(tmp_path).create()
     dead = hold(folder.control)
-    part = tmp_path / f"a.ipynb.{os.uname().nodename}.{dead.pid}.part"
+    part = part_of(tmp_path / "a.ipynb", dead.pid)
     part.touch()
     folder.tidy()
     assert part.exists()
