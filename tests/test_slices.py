@@ -269,6 +269,7 @@ def test_the_command_says_that_work_is_left(tmp_path, monkeypatch, capsys):
         (("--profile", "big"), "profile='big'"),
         (("--seeds", "x"), "seeds='x'"),
         (("--at-once", "0"), "at_once=0"),
+        (("--vectors", "news.gz"), "vectors='news.gz' are for table 4"),
     ],
 )
 def test_the_command_refuses(tmp_path, capsys, flags: tuple[str, str], message: str):

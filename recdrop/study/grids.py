@@ -41,7 +41,8 @@ def works(
 
     Raises:
         ParameterError: a value is unknown or outside its range, or there is no such device.
-        ValueError: ``arithmetic`` is unknown, or the table has no such axis or profile.
+        ValueError: ``arithmetic`` is unknown, or the table has no such axis or profile, or no
+            ``vectors``.
 
     >>> [(w.task.label, len(w.conditions)) for w in works(1, axes={"seeds": "0,1,2"})]
     [('Temporal Order', 18), ('Temporal Order', 18)]
@@ -52,6 +53,10 @@ def works(
     if foreign := set(axes) - set(GRIDS[table]):
         raise ValueError(
             f"table {table} has no {sorted(foreign)}; choose from {list(GRIDS[table])}"
+        )
+    if vectors and table != 4:
+        raise ValueError(
+            f"vectors={str(vectors)!r} are for table 4; leave them out of table {table}"
         )
     values = GRIDS[table] | axes
     # The same checks, and the same messages, as for a notebook.
