@@ -24,7 +24,8 @@ def test_finished_results_need_no_corpus(no_corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(ptb, "words", lambda *_: pytest.fail("the corpus was asked for"))
     task = WordLanguageModel("quick")
     (condition,) = grid(task.name, task.settings, ["gal"], [0.5], ["step"])
-    written = results.write(tmp_path, condition, status="finished", curve=[], final={})
+    final = dict.fromkeys(("last", "best"), {"valid": 1.0, "test": 1.0})
+    written = results.write(tmp_path, condition, status="finished", curve=[], final=final)
     assert run.word_lm(parameters(tmp_path, profile="quick")) == [written]
 
 
