@@ -288,9 +288,8 @@ def _bench_arguments(bench: argparse.ArgumentParser) -> None:
 def _bench(a: argparse.Namespace) -> None:
     from recdrop.bench import machine, report, run
 
-    if a.seconds is not None and not 0 < a.seconds < math.inf:  # nor is NaN
+    if a.seconds is not None and not 0 < a.seconds < math.inf:
         raise ValueError(f"--seconds {a.seconds} is no length of time; give a number above 0")
-
     if a.device == "cuda":
         _bench_gpu(a)
         return

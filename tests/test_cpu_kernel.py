@@ -449,20 +449,18 @@ def test_without_a_kernel_one_warning_says_why_and_what_to_do(tmp_path: Path, co
     assert run.stdout.startswith("reference: ")
 
 
-def test_without_a_home_there_is_no_kernel_and_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """As for a container's user of any number."""
+def homeless() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_without_a_home_there_is_no_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As for a container's user of any number; layers then warn and run in plain PyTorch."""
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
     with pytest.raises(build.BuildError, match="no home directory, nor XDG_CACHE_HOME"):
         build.build()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert build._cache() == tmp_path / "recdrop" / "kernels"
-
-
-def homeless() -> Path:
-    raise RuntimeError("Could not determine home directory.")
 
 
 def test_a_kernel_that_is_insisted_on_must_be_had(tmp_path: Path):

@@ -1,7 +1,10 @@
 """What becomes of modules besides being called: averaged, exported, set in inference mode."""
 
+import copy
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -24,6 +27,16 @@ def test_models_may_be_averaged_with_their_buffers(kind: str):
         torch.manual_seed(1)
         results.append(model(x)[0])
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, copy.copy, lambda m: pickle.loads(pickle.dumps(m)), nn.Module.double]
+)
+def test_a_copy_without_dropout_goes_on_to_run_torchs_own(copied: Callable):
+    """Its buffers are still its own, which a table's networks are told by."""
+    layer, x = copied(recdrop.LSTM(I, H)), torch.randn(T, B, I)
+    assert layer._is_plain(x)
+    assert not recdrop.LSTM(I, H, recurrent_dropout=RecurrentDropout.gal(0.5))._is_plain(x)
 
 
 @every_kind
