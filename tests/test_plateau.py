@@ -1,17 +1,19 @@
-"""How long networks guess before they begin to learn, and the trace that tells it."""
+"""How long networks guess before they begin to learn, and what tells it before they do."""
 
-from statistics import mean
+import math
+from statistics import geometric_mean
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recdrop import figures
 from recdrop.plotted import as_csv
 from recdrop.study import plateau, results
 from recdrop.study.conditions import Condition
-from recdrop.study.plateau import Law, Start
-from recdrop.tasks.temporal_order import TemporalOrder
+from recdrop.study.plateau import Start
+from recdrop.tasks.temporal_order import Classifier, TemporalOrder
 
 
 def condition(scheme: str, per: str = "step", length: int = 3, seed: int = 0, **more) -> Condition:
@@ -30,24 +32,37 @@ def manifest(c: Condition, *train: float | None) -> dict:
     }
 
 
+def untrained(c: Condition) -> Classifier:
+    return (
+        TemporalOrder("paper", c.settings["length"])
+        .network(c.recurrent_dropout, False, c.seed)
+        .double()
+    )
+
+
+def trace(c: Condition, count: int = 600) -> float:
+    return plateau.measure(c, count)[0]
+
+
+EVERYTHING = torch.cartesian_prod(*torch.tensor([[0, 1], [0, 1], [2, 3]])).T  # (3, 8)
+"""The sequences of three symbols: A or B, A or B, and C or D."""
+
+
+def states(network: Classifier) -> Tensor:
+    """(8, H): the last states that a network ends EVERYTHING in."""
+    return network.recurrent(network.one_hot(EVERYTHING))[0][-1]
+
+
 # the trace
 
 
 def test_without_dropout_the_trace_is_that_of_torchs_own_lstm():
-    """Of three symbols the first is A or B, the second as well, the third C or D: all of them."""
-    network = TemporalOrder("paper", 3).network(
-        condition("none", "none").recurrent_dropout, False, 0
-    )
+    """Of three symbols the second is the last A or B."""
     exact = nn.LSTM(4, 256).double()
-    exact.load_state_dict(network.recurrent.state_dict())
-    everything = torch.cartesian_prod(torch.tensor([0, 1]), torch.tensor([2, 3])).T  # (2, 4)
-    first, third = everything
-    states = [
-        exact(torch.eye(4).double()[torch.stack([first, torch.full_like(first, s), third])])[0][-1]
-        for s in (0, 1)
-    ]
-    expected = (states[1] - states[0]).mean(0).norm().item()
-    assert plateau.trace(condition("none", "none")) == pytest.approx(expected, rel=1e-3)
+    exact.load_state_dict(untrained(condition("none", "none")).recurrent.state_dict())
+    last = exact(torch.eye(4).double()[EVERYTHING])[0][-1]
+    expected = (last[EVERYTHING[1] == 1] - last[EVERYTHING[1] == 0]).mean(0).norm().item()
+    assert trace(condition("none", "none")) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +73,7 @@ def test_without_dropout_the_trace_is_that_of_torchs_own_lstm():
 def test_what_masks_leave_of_the_trace(scheme: str, per: str, left: float):
     """Of three symbols the second is the last A or B: the update is masked once, the cell at its
     step and at the one behind, by one mask where masks are those of a sequence."""
-    share = plateau.trace(condition(scheme, per)) / plateau.trace(condition("none", "none"))
+    share = trace(condition(scheme, per)) / trace(condition("none", "none"))
     assert share == pytest.approx(left, rel=0.03)
 
 
@@ -67,16 +82,50 @@ def test_evaluation_has_the_mean_over_masks_of_steps(
     scheme: str, error: float, monkeypatch: pytest.MonkeyPatch
 ):
     c = condition(scheme, length=9)
-    trace, train = plateau.trace(c), nn.Module.train
+    expected, train = plateau.measure(c), nn.Module.train
     monkeypatch.setattr(nn.Module, "train", lambda self, mode=True: train(self, True))
-    assert plateau.trace(c, 6000) == pytest.approx(trace, rel=error)
+    assert plateau.measure(c, 6000) == pytest.approx(expected, rel=error)
 
 
-def test_the_trace_leaves_the_random_state_alone():
+def test_measuring_leaves_the_random_state_alone():
     before = torch.get_rng_state()
-    first = plateau.trace(condition("gal"), 100)
+    first = plateau.measure(condition("gal"), 100)
     assert torch.equal(torch.get_rng_state(), before)
-    assert plateau.trace(condition("gal"), 100) == first
+    assert plateau.measure(condition("gal"), 100) == first
+
+
+# what gradient descent makes of it
+
+
+@pytest.mark.parametrize("scheme", ["none", "gal", "semeniuta", "moon"])
+def test_what_a_guessing_network_learns_from_is_what_the_derivation_has(scheme: str):
+    """The mean gradient of the loss over all sequences, under masks' means: u / 2 for the read-out
+    along the trace, r / 8 times that of the trace for the layer's weights."""
+    c = condition(scheme, "none" if scheme == "none" else "step")
+    u, sensitivity = plateau.measure(c)
+    network = untrained(c).eval()
+    with torch.no_grad():
+        last = states(network)
+        along = F.normalize((last[EVERYTHING[1] == 1] - last[EVERYTHING[1] == 0]).mean(0), dim=0)
+        sign = torch.tensor([-1.0, 1.0, -1.0, 1.0]).double()  # of AA, AB, BA, BB: the last symbol
+        r = 1e-4
+        network.readout.weight.copy_(sign[:, None] * along * r / 4)
+        network.readout.bias.zero_()
+    F.cross_entropy(network.readout(states(network)), 2 * EVERYTHING[0] + EVERYTHING[1]).backward()
+    assert -(sign @ network.readout.weight.grad) @ along == pytest.approx(u / 2, rel=0.02)
+    trained = [v.grad for v in network.recurrent.parameters() if v.requires_grad]
+    norm = math.sqrt(sum(g.square().sum().item() for g in trained))
+    assert norm == pytest.approx(r / 8 * u * math.sqrt(sensitivity), rel=0.02)
+
+
+@pytest.mark.parametrize(("u", "sensitivity"), [(1e-2, 7.0), (1e-4, 20.0)])
+def test_read_out_and_trace_leave_all_bounds_when_the_formula_says(u: float, sensitivity: float):
+    lr, start, r, updates = 0.1, u, 0.0, 0.0
+    while u < 1e6 * start:
+        step = 1e-4 / (lr * u)  # of time: the faster they grow, the shorter
+        r, u = r + step * lr * u / 2, u + step * lr * sensitivity * r * u * u / 8
+        updates += step
+    assert plateau.updates_at_chance(start, sensitivity, lr) == pytest.approx(updates, rel=1e-3)
 
 
 # plateaus
@@ -95,8 +144,13 @@ def test_networks_of_a_setting_stand_together():
     made += [manifest(condition("moon"), 0.25, 0.25)]
     (start,) = plateau.starts(made)
     assert (start.scheme, start.length, start.epochs) == ("gal", 3, (9, 10))
-    traces = [plateau.trace(condition("gal", seed=s)) for s in (0, 1)]
-    assert start.trace == pytest.approx(mean(traces), rel=1e-2)
+    traces, sensitivities = zip(
+        *[plateau.measure(condition("gal", seed=s)) for s in (0, 1)], strict=True
+    )
+    assert start.trace == pytest.approx(geometric_mean(traces))
+    assert start.sensitivity == pytest.approx(geometric_mean(sensitivities))
+    updates = plateau.updates_at_chance(start.trace, start.sensitivity, lr=0.1)
+    assert start.expected == pytest.approx(updates / 200)  # in an epoch
 
 
 def test_published_are_the_lstms_of_table_1s_recipe(tmp_path):
@@ -119,33 +173,24 @@ def test_published_are_the_lstms_of_table_1s_recipe(tmp_path):
 
 
 def test_missing_are_the_settings_of_table_1_that_are_not_known(monkeypatch):
-    monkeypatch.setattr(plateau, "trace", lambda c: 0.1)
-    known = [Start("gal", 0.5, "step", 15, 0.1, (36,)), Start("gal", 0.5, "step", 9, 0.2, (9,))]
+    monkeypatch.setattr(plateau, "measure", lambda c: (0.1, 9.0))
+    known = [Start("gal", 0.5, "step", n, 0.1, 9.0, 30.0, (36,)) for n in (9, 15)]
     found = {(s.scheme, s.per, s.length) for s in plateau.missing(known)}
     assert len(found) == 11
     assert ("gal", "step", 15) not in found
     assert ("moon", "sequence", 30) in found
 
 
-def test_the_law_is_the_nearest_line():
-    exact = Law(0.8, 0.3)
-    points = [
-        Start("gal", 0.5, "step", 9, t, (exact(t) * 1.1, exact(t) / 1.1)) for t in (0.1, 0.01, 1e-5)
-    ]
-    found = plateau.law(points)
-    assert (found.power, found.scale) == pytest.approx((exact.power, exact.scale))
-
-
 def test_table_and_figure_show_what_was_measured():
     known = [
-        Start("gal", 0.5, "step", 9, 0.01, (9, 10)),
-        Start("moon", 0.5, "step", 9, 0.001, (90,)),
+        Start("gal", 0.5, "step", 9, 0.01, 7.2, 8.0, (9, 10)),
+        Start("moon", 0.5, "step", 9, 0.001, 11.0, 100.0, (90,)),
     ]
-    ahead, law = [Start("moon", 0.5, "step", 30, 1.04e-6)], Law(1.0, 0.1)
-    *_, first, second, third = plateau.table([*ahead, *known], law).splitlines()
-    assert first == "| gal 0.5 per step | 9 | 1.0e-02 | 9, 10 | 10 |"
-    assert second == "| moon 0.5 per step | 9 | 1.0e-03 | 90 | 100 |"
-    assert third == "| moon 0.5 per step | 30 | 1e-06 | not yet run | 96,000 |"
-    data = as_csv(figures.plateaus(known, ahead, law, 5000))
-    assert "0.001,90" in data
-    assert "1.04e-06,96153.8" in data
+    ahead = [Start("moon", 0.5, "step", 30, 1.04e-6, 60.0, 96153.8)]
+    *_, first, second, third = plateau.table([*ahead, *known]).splitlines()
+    assert first == "| gal 0.5 per step | 9 | 1.0e-02 | 7 | 8 | 9, 10 | 1.19 |"
+    assert second == "| moon 0.5 per step | 9 | 1.0e-03 | 11 | 100 | 90 | 0.90 |"
+    assert third == "| moon 0.5 per step | 30 | 1.0e-06 | 60 | 96,000 | not yet run | – |"
+    data = as_csv(figures.plateaus(known, ahead, 5000))
+    assert "100,90" in data
+    assert "96153.8,96153.8" in data

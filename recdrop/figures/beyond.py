@@ -10,7 +10,7 @@ from recdrop.drawing import BLUE, GREEN, GREY, GROUND, INK, PURPLE, VERMILION, p
 from recdrop.figures.style import CHANCE, COLOURS, LABELS, ORDER
 from recdrop.study import beyond
 from recdrop.study.beyond import Cell
-from recdrop.study.plateau import Law, Start
+from recdrop.study.plateau import Start
 
 TRACES = (0.1, 0.01, 0.001)
 """Of the lines along which Eq. 13 leaves the same of a memory."""
@@ -101,31 +101,28 @@ def longer(
     return figure
 
 
-def plateaus(known: list[Start], missing: list[Start], law: Law, budget: int) -> Figure:
-    """Epochs at chance against the trace in the untrained network, and the law through them.
+def plateaus(known: list[Start], missing: list[Start], budget: int) -> Figure:
+    """Epochs at chance against those that the untrained network lets one expect.
 
-    Hollow markers are networks that have not begun to learn, where the law has them; the dotted
-    line is the most epochs that Table 1 grants.
+    Hollow markers are networks that have not begun to learn, where they are expected to; the
+    dotted line is the most epochs that Table 1 grants.
     """
     figure, axes = panels(1, 1, 3.4)
     ax = axes[0, 0]
     for scheme in ORDER:
         for per, marker in (("step", "o"), ("sequence", "s")):
             mine = [s for s in known if (s.scheme, s.per) == (scheme, per)]
-            seeds = np.array([(s.trace, e) for s in mine for e in s.epochs] or [(np.nan, np.nan)])
-            ax.plot(*seeds.T, marker, color=COLOURS[scheme], markersize=5, alpha=0.8,
+            seeds = [(s.expected, e) for s in mine for e in s.epochs] or [(np.nan, np.nan)]
+            ax.plot(*np.array(seeds).T, marker, color=COLOURS[scheme], markersize=5, alpha=0.8,
                     label=f"{LABELS[scheme]}, per {per}")  # fmt: skip
-            ahead = [s for s in missing if (s.scheme, s.per) == (scheme, per)]
-            traces = [s.trace for s in ahead] or [np.nan]
-            ax.plot(traces, [law(t) for t in traces], marker, color=COLOURS[scheme],
-                    markerfacecolor="none", markersize=6,
-                    label=f"_{LABELS[scheme]}, per {per}, not begun")  # fmt: skip
-    ends = [f(s.trace for s in [*known, *missing]) for f in (max, min)]
-    ax.plot(ends, [law(t) for t in ends], color=GREY, linewidth=1, zorder=0, label="the law")
+            ahead = [s.expected for s in missing if (s.scheme, s.per) == (scheme, per)] or [np.nan]
+            ax.plot(ahead, ahead, marker, color=COLOURS[scheme], markerfacecolor="none",
+                    markersize=6, label=f"_{LABELS[scheme]}, per {per}, not begun")  # fmt: skip
+    ends = [f(s.expected for s in [*known, *missing]) for f in (min, max)]
+    ax.plot(ends, ends, color=GREY, linewidth=1, zorder=0, label="as expected")
     ax.axhline(budget, color=GREY, linestyle=":", linewidth=1)
     ax.text(ends[0], budget, f"{budget:,} epochs", va="bottom", fontsize=8)
     ax.set(xscale="log", yscale="log", ylabel="epochs at chance")
-    ax.set_xlabel("trace of the last A or B in the untrained network's last state")
-    ax.invert_xaxis()
-    ax.legend(frameon=False, fontsize=8)
+    ax.set_xlabel("epochs at chance, expected from the untrained network")
+    ax.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
