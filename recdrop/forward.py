@@ -74,4 +74,5 @@ def forward_dropout(x: Tensor, level: Tensor, seed: Tensor, site: str, layer: in
     units = x.shape[-1]
     rows = x.numel() // max(units, 1)
     keep = draws.kept(seed.view(1), level.view(1), site, 1, rows, units, layer).view(x.shape)
-    return x * keep * (LEVELS / (LEVELS - level).double()).to(x.dtype)
+    wide = torch.promote_types(x.dtype, torch.float32).to_real()
+    return x * keep * (LEVELS / (LEVELS - level).to(wide)).to(x.dtype)

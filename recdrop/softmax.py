@@ -41,7 +41,7 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
         (...), of the dtype of ``x``; float32 under autocast.
 
     Raises:
-        ValueError: ``target`` has not the shape of ``x`` without its last dimension.
+        ValueError: a tensor has not the shape above.
         TypeError: ``target`` is not int64.
         IndexError or RuntimeError: a target is outside [0, V), which a GPU does not look at.
         NotImplementedError: torch.func's grad, vjp or jvp surrounds the call, or a tensor is dual.
@@ -58,6 +58,17 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
         raise ValueError(
             f"target has the shape {tuple(target.shape)} and x {tuple(x.shape)}; "
             f"give one target for each of the {tuple(x.shape[:-1])} rows of x"
+        )
+    rows, units = weight.shape[:1], x.shape[-1:]
+    if weight.shape != (*rows, *units):
+        raise ValueError(
+            f"weight has the shape {tuple(weight.shape)} and x {tuple(x.shape)}; give a weight of "
+            f"(V, {units[0]})"
+        )
+    if bias is not None and bias.shape != rows:
+        raise ValueError(
+            f"bias has the shape {tuple(bias.shape)} and weight {tuple(weight.shape)}; give a bias "
+            f"of ({rows[0]},)"
         )
     if target.dtype is not torch.int64:
         raise TypeError(f"target is {target.dtype}; give torch.int64, as target.long() does")

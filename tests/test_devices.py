@@ -1,5 +1,6 @@
 """The core on CUDA, where there is such a device: the CPU's masks bit for bit and the reference's
-numbers, every task trained without waiting; and on the meta device, which has shapes and no data.
+numbers, every task trained without waiting; on the meta device, which has shapes and no data; and
+for devices without float64.
 
 The kernels themselves are tested on every machine, in test_triton.py."""
 
@@ -24,10 +25,11 @@ from test_layers import (
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import recdrop
-from recdrop import masks
-from recdrop.kernels import graphs
+from recdrop import masks, recurrence
+from recdrop.kernels import bptt, graphs, reference
 from recdrop.softmax import linear_cross_entropy
 from recdrop.study import grids
 from recdrop.study.conditions import grid
@@ -312,3 +314,48 @@ def test_meta_costs_no_memory(kind: str):
     huge = 10**7
     module = getattr(recdrop, kind)(H, huge, recurrent_dropout=some_dropout(kind), device="meta")
     assert module(torch.empty(2, 1, H, device="meta"))[0].shape == (2, 1, huge)
+
+
+# devices without float64, such as Apple's
+
+
+class WithoutFloat64(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for v in torch.utils._pytree.tree_leaves(result):
+            if isinstance(v, Tensor) and v.dtype in (torch.float64, torch.complex128):
+                raise TypeError(f"{func} made a tensor of {v.dtype}")
+        return result
+
+
+def refusing(function):
+    """Modes end where an operator of ours begins: this one stands behind it as well."""
+
+    def inside(*args):
+        with WithoutFloat64():
+            return function(*args)
+
+    return inside
+
+
+@every_kind
+@both_modes
+@pytest.mark.parametrize("scaling", ["paper", "inverted"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layers_need_no_float64(monkeypatch, kind: str, training: bool, scaling: str, dtype):
+    monkeypatch.setattr(recurrence, "_kernel", lambda *_: None)  # which are not for such devices
+    monkeypatch.setattr(reference, "forward", refusing(reference.forward))
+    monkeypatch.setattr(bptt, "backward", refusing(bptt.backward))
+    options = {"num_layers": 2, "bidirectional": True, "dropout": 0.3, "dtype": dtype}
+    layer = ours(kind, some_dropout(kind, scaling), **options).train(training)
+    model, x = nn.Sequential(recdrop.Dropout(0.2), layer), data().to(dtype)
+    with WithoutFloat64():
+        model(x)[0].sum().backward()
+    assert layer.weight_hh_l0.grad.abs().sum() > 0
+
+
+def test_masks_and_losses_need_no_float64():
+    with WithoutFloat64():
+        masks.kept(torch.tensor([1, 2]), torch.tensor([0, 32768]), "cell", 3, 4, 5)
+        x, weight = torch.randn(6, 4, requires_grad=True), torch.randn(7, 4)
+        linear_cross_entropy(x, weight, None, torch.arange(6)).sum().backward()

@@ -119,6 +119,19 @@ def test_targets_of_another_shape_are_refused(shape):
         linear_cross_entropy(x, weight, bias, torch.zeros(shape, dtype=torch.int64))
 
 
+@pytest.mark.parametrize(("weight", "bias", "told"), [
+    ((11, 6), None, "weight has the shape .* give a weight of .V, 5"),
+    ((1, 11, 5), None, "weight has the shape .* give a weight of .V, 5"),
+    ((11, 5), (10,), "bias has the shape .* give a bias of .11,"),
+    ((11, 5), (1, 11), "bias has the shape .* give a bias of .11,"),
+])  # fmt: skip
+def test_weights_and_biases_of_another_shape_are_refused(weight, bias, told):
+    """A kernel would read and write behind a bias that is too short."""
+    x, *_, target = inputs(dtype=torch.float32)
+    with pytest.raises(ValueError, match=told):
+        linear_cross_entropy(x, torch.zeros(weight), bias and torch.zeros(bias), target)
+
+
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.float32])
 def test_targets_of_another_type_are_refused(dtype):
     x, weight, bias, target = inputs(dtype=torch.float32)
@@ -274,7 +287,7 @@ def test_a_wrong_shape_is_refused_and_leaves_the_fast_product(monkeypatch):
     monkeypatch.setattr(softmax, "_onednn", before)
     x, _, _, target = inputs(k=5, dtype=torch.float32)
     with pytest.raises(RuntimeError):
-        linear_cross_entropy(x, torch.randn(11, 6), None, target)
+        softmax.cross_entropy(x.view(1, -1, 5), torch.randn(1, 11, 6), None, target.view(1, -1))
     assert softmax._onednn is before
 
 
