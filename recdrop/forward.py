@@ -74,5 +74,5 @@ def forward_dropout(x: Tensor, level: Tensor, seed: Tensor, site: str, layer: in
     units = x.shape[-1]
     rows = x.numel() // max(units, 1)
     keep = draws.kept(seed.view(1), level.view(1), site, 1, rows, units, layer).view(x.shape)
-    wide = torch.promote_types(x.dtype, torch.float32).to_real()
+    wide = torch.float64 if x.dtype in (torch.float64, torch.complex128) else torch.float32
     return x * keep * (LEVELS / (LEVELS - level).to(wide)).to(x.dtype)

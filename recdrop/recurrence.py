@@ -151,6 +151,10 @@ def _(cell, tensors, layer, direction, bf16, with_dx=True):
     return [torch.empty_like(v) for v in _differentiated(tensors[5:12], with_dx)]
 
 
+# Of gradients in batches, as a Jacobian takes them: each has the weights for itself.
+_scan_backward.register_vmap(vmap_rule(_scan_backward))
+
+
 class _Once(torch.autograd.Function):
     """Gradients that cannot be differentiated again: an error, where torch would leave them out."""
 

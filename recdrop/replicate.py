@@ -72,6 +72,8 @@ def vmap_rule(operator: Callable) -> Callable:
         V = info.batch_size
 
         def fold(v, dim):
+            if isinstance(v, list):
+                return [fold(*pair) for pair in zip(v, dim, strict=True)]
             if not isinstance(v, Tensor):
                 return v
             v = v.unsqueeze(0).expand(V, *v.shape) if dim is None else v.movedim(dim, 0)
@@ -83,6 +85,6 @@ def vmap_rule(operator: Callable) -> Callable:
         results = operator(*(fold(v, dim) for v, dim in zip(args, in_dims, strict=True)))
         if isinstance(results, Tensor):
             return unfold(results), 0
-        return tuple(map(unfold, results)), (0,) * len(results)
+        return type(results)(map(unfold, results)), type(results)([0] * len(results))
 
     return rule

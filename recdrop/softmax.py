@@ -269,6 +269,7 @@ def _backward(ctx, grad, *_):
 
 cross_entropy.register_autograd(_backward, setup_context=_setup)
 cross_entropy.register_vmap(vmap_rule(cross_entropy))
+cross_entropy_backward.register_vmap(vmap_rule(cross_entropy_backward))
 
 
 def _autocast(device: str):

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 import recdrop
 from recdrop import RecurrentDropout, masks
 from recdrop.recurrence import scan
+from recdrop.softmax import linear_cross_entropy
 
 KINDS = ["LSTM", "GRU", "RNN"]
 I, H, T, B = 4, 9, 5, 3
@@ -166,6 +167,44 @@ def arguments(cell: str, ragged: bool) -> tuple:
         torch.tensor([[True, False, True], [False, True, False]]), torch.tensor([5, -6]),
         torch.tensor([[5, 2, 1], [1, 5, 5]]) if ragged else None, 1, 1,
     )  # fmt: skip
+
+
+# gradients in batches
+
+
+def one_by_one_and_together(out: Tensor, inputs: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The Jacobians of all elements of ``out`` by ``inputs``: by a loop, and by torch.vmap."""
+
+    def pull(v: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(out, inputs, v.view_as(out), retain_graph=True)
+
+    directions = torch.eye(out.numel(), dtype=out.dtype)
+    loop = (torch.stack(rows) for rows in zip(*map(pull, directions), strict=True))
+    return list(zip(loop, vmap(pull)(directions), strict=True))
+
+
+@every_kind
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_jacobian_by_vmap_equals_a_loop(kind: str, dtype: torch.dtype, frozen: bool):
+    layer = getattr(recdrop, kind)(I, H, num_layers=2, recurrent_dropout=schemes(kind)[-1])
+    layer.to(dtype).requires_grad_(not frozen)
+    x = torch.randn(T, B, I, dtype=dtype, requires_grad=True)
+    trained = [] if frozen else list(layer.parameters())
+    for loop, batch in one_by_one_and_together(layer(x)[0][-1, 0], [x, *trained]):
+        torch.testing.assert_close(batch, loop)
+        assert loop.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+def test_gradients_of_single_losses_by_vmap_equal_a_loop(dtype: torch.dtype, bias: bool):
+    shapes = [(6, 5), (7, 5), (7,)][: 2 + bias]
+    tensors = [torch.randn(*s, dtype=dtype, requires_grad=True) for s in shapes]
+    losses = linear_cross_entropy(*tensors, *[None] * (not bias), torch.arange(6))
+    for loop, batch in one_by_one_and_together(losses, tensors):
+        torch.testing.assert_close(batch, loop)
+        assert loop.abs().sum() > 0
 
 
 @pytest.mark.parametrize("cell", ["lstm_tanh", "gru_relu", "rnn_tanh"])
