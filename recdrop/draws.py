@@ -17,7 +17,18 @@ from recdrop.replicate import vmap_rule
 def kept(
     seeds: Tensor, levels: Tensor, site: str, steps: int, rows: int, units: int, layer: int
 ) -> Tensor:
-    """:func:`recdrop.masks.kept` of seeds and levels (R,): (R, steps, rows, units) bool."""
+    """:func:`recdrop.masks.kept` of seeds and levels (R,): (R, steps, rows, units) bool.
+
+    Raises ValueError for an unknown site, or seeds and levels of other shapes.
+    """
+    if site not in masks.SITE_CODES:
+        raise ValueError(f"site={site!r} is unknown; choose one of {(*masks.SITE_CODES,)}")
+    if seeds.dim() != 1 or levels.shape != seeds.shape:
+        raise ValueError(
+            f"seeds have the shape {tuple(seeds.shape)} and levels {tuple(levels.shape)}; give (R,)"
+        )
+    # Lent buffers may be of another type, as whoever casts all of a module's tensors makes them.
+    seeds, levels = seeds.to(torch.int64), levels.to(torch.int64)
     word = layer << 8 | masks.SITE_CODES[site]
     if triton.wanted(seeds):
         return triton.kept(seeds, levels, word, steps, rows, units)

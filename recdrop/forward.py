@@ -71,7 +71,7 @@ class Dropout(nn.Module):
 
 def forward_dropout(x: Tensor, level: Tensor, seed: Tensor, site: str, layer: int = 0) -> Tensor:
     """x (..., units), masked and scaled; ``level`` = ``round(65536 p)``, ``seed``: () int64."""
-    units = x.shape[-1]
+    units = x.shape[-1] if x.dim() else 1
     rows = x.numel() // max(units, 1)
     keep = draws.kept(seed.view(1), level.view(1), site, 1, rows, units, layer).view(x.shape)
     wide = torch.float64 if x.dtype in (torch.float64, torch.complex128) else torch.float32

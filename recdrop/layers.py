@@ -208,6 +208,9 @@ class _Recurrent:
 
     def _check_states(self, hx: tuple, kinds: int) -> None:
         """What torch.nn leaves to its operator to find."""
+        if strange := [type(v).__name__ for v in hx if not isinstance(v, Tensor)]:
+            wanted = "a tuple (h_0, c_0) of tensors" if kinds == 2 else "one tensor h_0"
+            raise TypeError(f"hx is or holds a {strange[0]}; give {wanted}")
         if len(hx) != kinds:
             raise ValueError(f"hx is not two tensors but {len(hx)}; give an LSTM (h_0, c_0)")
         weights = self.weight_ih_l0.dtype

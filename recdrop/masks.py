@@ -94,9 +94,18 @@ def kept(
     return draws[..., :units] >= threshold - 32768
 
 
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+"""Types that a seed may have."""
+
+
 class _Seeding:
     def __init__(self, seed: Tensor | int):
+        if isinstance(seed, int) and not -(2**63) <= seed < 2**63:
+            raise ValueError(f"seed={seed} is not in 64 bits; give one from -2**63 to 2**63 - 1")
         self.seed = torch.as_tensor(seed)
+        if self.seed.numel() != 1 or self.seed.dtype not in INTEGERS:
+            raise ValueError(f"seed={seed!r} is no integer; give one, or a tensor of one")
+        self.seed = self.seed.long()
         self.calls = torch.zeros((), dtype=torch.int64, device=self.seed.device)
 
     def next(self) -> Tensor:
@@ -147,6 +156,8 @@ def seeding(seed: Tensor | int) -> Iterator[None]:
     This is how a table of networks gives each replica masks of its own: ``seed``, () int64, may
     be the batched tensor of a ``torch.vmap``. It holds for the whole process, so threads that
     compute at the same time must not use it.
+
+    Raises ValueError for a seed that is not one integer in 64 bits.
     """
     _surrounding.append(_Seeding(seed))
     try:

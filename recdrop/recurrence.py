@@ -15,8 +15,12 @@ import torch
 from torch import Tensor
 from torch.library import Library, custom_op
 
+from recdrop.cells import ACTIVATIONS
 from recdrop.kernels import bptt, cpu, reference, triton
 from recdrop.replicate import on_one_device, refuse_derivatives, vmap_rule
+
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+"""Of a cell, the G of the shapes below."""
 
 
 def scan(
@@ -58,15 +62,49 @@ def scan(
         without one. The final state is that of the last step.
 
     Raises:
+        ValueError: a tensor has not the shape above, or is missing, or the cell is unknown.
+        TypeError: x is of integers.
         NotImplementedError: torch.func's grad, vjp or jvp surrounds the call, or a tensor is dual.
         RuntimeError: the tensors are not all on one device.
     """
     tensors = (x, h0, c0, w_ih, w_hh, b_ih, b_hh)
     dropout = (thresholds, scale, per_step, seeds, lengths)
+    _check(cell, *tensors, *dropout)
     refuse_derivatives("scan", *tensors)
     on_one_device("scan", *tensors, *dropout)
     h, c, _ = _scan(cell, *tensors, *dropout, layer, direction, bf16, _is_needed(*tensors))
     return h, c
+
+
+def _check(cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, thresholds, scale, per_step, seeds, lengths):
+    """What a kernel would pass over, and plain PyTorch stretch where it can."""
+    kind, _, activation = cell.partition("_")
+    if kind not in GATES or activation not in ACTIVATIONS:
+        raise ValueError(f"cell={cell!r} is unknown; give one of {(*GATES,)} and _tanh or _relu")
+    if x.dim() != 4 or h0.dim() != 3:
+        raise ValueError(
+            f"x has the shape {tuple(x.shape)} and h0 {tuple(h0.shape)}; give (R, T, B, I) and "
+            "(R, B, H)"
+        )
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}; give a floating type, as x.float() does")
+    if (c0 is not None) != (kind == "lstm") or (b_ih is None) != (b_hh is None):
+        states = "h0 and c0" if kind == "lstm" else "h0 alone"
+        raise ValueError(f"{cell} begins with {states}, and has two biases or none; give these")
+    (R, _, B, I), H = x.shape, h0.shape[-1]
+    gates = GATES[kind] * H
+    shapes = {
+        "h0": (h0, (R, B, H)), "c0": (c0, (R, B, H)), "w_ih": (w_ih, (R, gates, I)),
+        "w_hh": (w_hh, (R, gates, H)), "b_ih": (b_ih, (R, gates)), "b_hh": (b_hh, (R, gates)),
+        "thresholds": (thresholds, (R, 3)), "scale": (scale, (R, 3)), "seeds": (seeds, (R,)),
+        "per_step": (per_step, (R, 3)), "lengths": (lengths, (R, B)),
+    }  # fmt: skip
+    for name, (v, shape) in shapes.items():
+        if v is not None and v.shape != shape:
+            raise ValueError(
+                f"{name} has the shape {tuple(v.shape)}; give {tuple(shape)}, as x has "
+                f"{tuple(x.shape)} and h0 {tuple(h0.shape)}"
+            )
 
 
 def _is_needed(*tensors: Tensor | None) -> bool:
@@ -138,7 +176,7 @@ def _scan_backward(
         )
         found = bptt.backward(cell, wide, dropout, layer, direction, with_dx, states, grads)
     given = _differentiated(inputs, with_dx)
-    return [grad.to(v.dtype) for grad, v in zip(found, given, strict=True)]
+    return [grad.to(v.dtype).contiguous() for grad, v in zip(found, given, strict=True)]
 
 
 def _differentiated(inputs: Sequence[Tensor | None], with_dx: bool) -> list[Tensor]:
@@ -148,7 +186,7 @@ def _differentiated(inputs: Sequence[Tensor | None], with_dx: bool) -> list[Tens
 
 @_scan_backward.register_fake
 def _(cell, tensors, layer, direction, bf16, with_dx=True):
-    return [torch.empty_like(v) for v in _differentiated(tensors[5:12], with_dx)]
+    return [v.new_empty(v.shape) for v in _differentiated(tensors[5:12], with_dx)]
 
 
 # Of gradients in batches, as a Jacobian takes them: each has the weights for itself.

@@ -42,7 +42,7 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
 
     Raises:
         ValueError: a tensor has not the shape above.
-        TypeError: ``target`` is not int64.
+        TypeError: ``target`` is not int64, or ``x`` of no floating type.
         IndexError or RuntimeError: a target is outside [0, V), which a GPU does not look at.
         NotImplementedError: torch.func's grad, vjp or jvp surrounds the call, or a tensor is dual.
         RuntimeError: the tensors are not all on one device.
@@ -54,13 +54,15 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, target:
     >>> torch.allclose(losses, expected, atol=1e-5)
     True
     """
-    if target.shape != x.shape[:-1]:
+    if not x.dim() or target.shape != x.shape[:-1]:
         raise ValueError(
             f"target has the shape {tuple(target.shape)} and x {tuple(x.shape)}; "
             f"give one target for each of the {tuple(x.shape[:-1])} rows of x"
         )
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}; give a floating type, as x.float() does")
     rows, units = weight.shape[:1], x.shape[-1:]
-    if weight.shape != (*rows, *units):
+    if weight.shape != (*rows, *units) or 0 in weight.shape:
         raise ValueError(
             f"weight has the shape {tuple(weight.shape)} and x {tuple(x.shape)}; give a weight of "
             f"(V, {units[0]})"
@@ -143,7 +145,7 @@ def cross_entropy_backward(
         if d.dim() < 3:  # not taken ahead
             _, d = output.forward(x, weight, bias, target, True, bf16)
         found = output.backward(grad, d, x, weight, bias, bf16)
-        return [out.to(v.dtype) for out, v in zip(found, given, strict=True)]
+        return [out.to(v.dtype).contiguous() for out, v in zip(found, given, strict=True)]
     losses, *grads = _results(x, weight, bias, target, True)
     # Each network by itself: what its gradients are must not depend on its neighbours.
     alike = (grad == grad[:, :1]).all(1) & (min(ahead[0].numel(), grad.numel()) > 0)  # (R,)
@@ -158,7 +160,7 @@ def cross_entropy_backward(
 
 @cross_entropy_backward.register_fake
 def _(grad, ahead, x, weight, bias, target, bf16):
-    return [torch.empty_like(v) for v in (x, weight, bias) if v is not None]
+    return [v.new_empty(v.shape) for v in (x, weight, bias) if v is not None]
 
 
 def _network(

@@ -19,7 +19,7 @@ from recdrop import RecurrentDropout, masks
 from recdrop.forward import forward_dropout
 from recdrop.kernels import build, cpu
 from recdrop.kernels import reference as plain
-from recdrop.recurrence import scan
+from recdrop.recurrence import _scan, scan
 
 ROOT = Path(__file__).parents[1]
 REASON = cpu._load() if isinstance(cpu._load(), str) else ""
@@ -406,8 +406,8 @@ def test_a_module_in_bfloat16(backend: str):
 def test_tensors_that_do_not_fit_are_refused(backend: str, name: str, shape: tuple[int, ...]):
     """The kernel trusts its shapes, so nothing else may reach it."""
     nets = single(networks("lstm_tanh", 2))._replace(**{name: torch.zeros(shape)})
-    with pytest.raises(RuntimeError, match="size|shape|match"):
-        scan("lstm_tanh", *nets, *masking(ALL[-2:]))
+    with pytest.raises(RuntimeError, match="size|shape|match"):  # by plain PyTorch
+        _scan("lstm_tanh", *nets, *masking(ALL[-2:]), None, 0, 0, False, False)
 
 
 # choosing and building
@@ -515,7 +515,7 @@ library = ctypes.CDLL({library!r})
 cpu._load = lambda: library
 from test_recurrence import masking, networks, settings_of
 from test_cpu_kernel import ALL, results, single
-from recdrop.recurrence import scan
+from recdrop.recurrence import _scan, scan
 for threads in (1, 2):
     torch.set_num_threads(threads)
     for R, T, B, I, H in [(27, 3, 3, 4, 9), (1, 1, 1, 1, 1), (1, 2, 7, 65, 130), (3, 2, 33, 3, 64)]:

@@ -1,6 +1,7 @@
 """Training a table of networks: interrupted, killed, diverging, taken up again, refused."""
 
 import functools
+import io
 import json
 import os
 import re
@@ -339,15 +340,34 @@ def test_a_fresh_run_that_died_does_not_mix_old_and_new(tmp_path, monkeypatch, u
     assert_tidy(tmp_path)
 
 
+def changed(whole: bytes, bits: dict[int, int]) -> bytes:
+    """``whole`` with bits flipped in the bytes at these places."""
+    found = bytearray(whole)
+    for place, mask in bits.items():
+        found[place] ^= mask
+    return bytes(found)
+
+
+def entry(whole: bytes) -> int:
+    """Where a zip file's list of contents begins; its flags are 8 bytes on, its name 46."""
+    return whole.index(b"PK\1\2")
+
+
+def saved(content: object) -> bytes:
+    with io.BytesIO() as file:
+        torch.save(content, file)
+        return file.getvalue()
+
+
 DAMAGE = {
     "empty": lambda whole: b"",
     "another file": lambda whole: b"not a checkpoint",
+    "another's": lambda whole: saved({"weight": torch.zeros(2)}),
+    "a list": lambda whole: saved([1, 2]),
     "half": lambda whole: whole[: len(whole) // 2],
-    "one bit": lambda whole: (
-        whole[: len(whole) // 2]
-        + bytes([whole[len(whole) // 2] ^ 1])
-        + whole[len(whole) // 2 + 1 :]
-    ),
+    "one bit": lambda whole: changed(whole, {len(whole) // 2: 1}),
+    "encrypted": lambda whole: changed(whole, {entry(whole) + 8: 1}),
+    "a name": lambda whole: changed(whole, {entry(whole) + 9: 8, entry(whole) + 46: 128}),
 }
 
 
@@ -408,6 +428,15 @@ def test_a_damaged_checkpoint_without_another_is_named(damage, before, killed, t
         run(tmp_path)
 
 
+def test_a_strange_file_among_the_checkpoints_is_named(tmp_path):
+    strange = tmp_path / "checkpoints" / "model.pt"
+    strange.parent.mkdir()
+    torch.save({"weight": torch.zeros(2)}, strange)
+    with pytest.raises(ValueError, match=rf"{re.escape(str(strange))}.*not one of.*move it away"):
+        run(tmp_path)
+    assert strange.exists()
+
+
 def test_a_run_that_died_between_two_checkpoints_goes_on_from_the_one_before(
     killed, undisturbed, tmp_path
 ):
@@ -455,11 +484,16 @@ class Hostile:
         return os.mkdir, ("executed",)
 
 
-def test_a_checkpoint_cannot_execute_anything(killed, tmp_path, monkeypatch):
+@pytest.mark.parametrize("before", ["whole", "missing"])
+def test_a_checkpoint_cannot_execute_anything(before, killed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    last, _ = killed
+    last, previous = killed
     torch.save(torch.load(last, weights_only=True) | {"epoch": Hostile()}, last)
-    with pytest.raises(ValueError, match=rf"{re.escape(str(last))} .*move it away"):
+    if before == "missing":
+        previous.unlink()
+        with pytest.raises(ValueError, match=rf"{re.escape(str(last))} .*move it away"):
+            run(tmp_path)
+    else:
         run(tmp_path)
     assert not (tmp_path / "executed").exists()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from recdrop.data.corpus import Sentence, TaggedCorpus, tagged
 from recdrop.data.download import CorpusDamaged, Source, locate, sha256
+from recdrop.data.text import read_text
 
 ARCHIVE = {"conll2003.zip": "96a104d174ddae7558bab603f19382c5fe02ff1da5c077a7f3ce2ced1578a2c3"}
 ORIGINAL = {
@@ -64,9 +65,9 @@ def read(path: str | os.PathLike) -> tuple[Sentence, ...]:
     """The sentences of a file in this format, whatever its text.
 
     Raises:
-        ValueError: a line or a tag is malformed.
+        ValueError: a line or a tag is malformed, or the file is not in UTF-8.
     """
-    return parse(Path(path).read_text(encoding="utf-8").split("\n"), str(path))
+    return parse(read_text(path).split("\n"), str(path))
 
 
 def parse(lines: Iterable[str], name: str = "text") -> tuple[Sentence, ...]:

@@ -4,10 +4,12 @@ The text is licensed by the Linguistic Data Consortium; this package does not co
 """
 
 import os
+from io import StringIO
 from pathlib import Path
 
 from recdrop.data.corpus import EOS, Corpus, encode
 from recdrop.data.download import Source, locate
+from recdrop.data.text import read_text
 
 FILES = {
     "ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
@@ -71,15 +73,19 @@ def count(paths: dict[str, Path]) -> dict[str, tuple[int, ...]]:
 
 
 def read_words(path: str | os.PathLike) -> list[str]:
-    """The words of a file in this format, whatever its text; a line is a sentence."""
-    with open(path, encoding="utf-8") as lines:
-        return [word for line in lines for word in (*line.split(), EOS)]
+    """The words of a file in this format, whatever its text; a line is a sentence.
+
+    Raises ValueError where it is not in UTF-8.
+    """
+    return [word for line in StringIO(read_text(path)) for word in (*line.split(), EOS)]
 
 
 def read_characters(path: str | os.PathLike) -> str:
-    """The characters of a file in this format, whatever its text; each sentence ends a line."""
-    with open(path, encoding="utf-8") as lines:
-        return "".join(line.strip() + "\n" for line in lines)
+    """The characters of a file in this format, whatever its text; each sentence ends a line.
+
+    Raises ValueError where it is not in UTF-8.
+    """
+    return "".join(line.strip() + "\n" for line in StringIO(read_text(path)))
 
 
 def _splits(paths: dict[str, Path], read) -> dict:

@@ -7,7 +7,6 @@ import json
 import os
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -155,7 +154,8 @@ def train(
         cache_dir: folder to keep them in; the per-user cache where None.
 
     Raises:
-        ValueError: there are no words, ``size`` is not positive, or a sentence is a string.
+        ValueError: there are no words, ``size`` is not positive, a sentence is a string, or a word
+            holds a line feed or what UTF-8 does not encode.
         CorpusDamaged: the file that keeps them is not whole.
         ImportError: gensim is not installed.
     """
@@ -166,6 +166,10 @@ def train(
     count = sum(map(len, text))
     if not count or size < 1:
         raise ValueError(f"{count} words and size={size}: both must be positive to train vectors")
+    for word in {word for sentence in text for word in sentence}:
+        if "\n" in word or word != word.encode(errors="replace").decode():
+            raise ValueError(f"{word!r} is no word that can be kept: take line feeds out of words, "
+                             "and what UTF-8 does not encode")  # fmt: skip
     settings = {**SKIP_GRAM, "size": size, "seed": seed}
     digest = hashlib.sha256(json.dumps([settings, text]).encode()).hexdigest()
     folder = Path(cache_dir).expanduser() if cache_dir else cache() / "word2vec"
@@ -235,6 +239,11 @@ def _keep(path: Path, words: Sequence[str], matrix: np.ndarray) -> None:
 def _unpack(path: Path) -> tuple[list[str], np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as held:
-            return held["words"].tobytes().decode().split("\n"), held["matrix"]
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            words, matrix = held["words"].tobytes().decode().split("\n"), held["matrix"]
+        if len(words) != len(matrix):
+            raise ValueError(f"{len(words)} words and {len(matrix)} vectors")
+        return words, matrix
+    except MemoryError:
+        raise
+    except Exception as error:  # of a file whose bits say that it is encrypted, for instance
         raise CorpusDamaged(f"{path} is damaged ({error}); take it away to train anew") from error

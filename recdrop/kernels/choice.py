@@ -28,8 +28,10 @@ def fits(cell: str, inputs: Sequence[Tensor | None], dropout: Sequence[Tensor | 
     ``inputs`` are x, h0, c0, w_ih, w_hh, b_ih, b_hh, ``dropout`` thresholds, scale, per_step, seeds
     and lengths, as in :func:`recdrop.recurrence.scan`.
     """
-    x, h0, *_ = inputs
+    x, h0, c0, *_, b_ih, b_hh = inputs
     if not cell.startswith("lstm") or x.dim() != 4 or h0.dim() != 3:
+        return False
+    if c0 is None or (b_ih is None) != (b_hh is None):
         return False
     (R, T, B, I), H = x.shape, h0.shape[-1]
     weights = [(R, 4 * H, I), (R, 4 * H, H), (R, 4 * H), (R, 4 * H)]

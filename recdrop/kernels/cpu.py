@@ -172,14 +172,18 @@ def cross_entropy(
     ``bias`` is (V,), ``target`` (N,) int64. Given the ``upstream`` gradients of the losses (N,),
     ``logits`` (N, V) take theirs and ``dbias`` (V,) is added to. What is written to is contiguous.
 
-    Raises IndexError for a target outside [0, V), and has written nothing then.
+    Raises IndexError for a target outside [0, V) and ValueError for another shape, and has written
+    nothing then.
     """
     N, V = logits.shape
+    if bias is None or upstream is None:
+        dbias = None
+    for v, shape in ((bias, (V,)), (dbias, (V,)), (target, (N,)), (losses, (N,)), (upstream, (N,))):
+        if v is not None and v.shape != shape:
+            raise ValueError(f"a tensor has the shape {tuple(v.shape)} where {shape} is needed")
     outside = target[(target < 0) | (target >= V)]
     if len(outside):
         raise IndexError(f"target {int(outside[0])} is out of bounds; give 0 to {V - 1}")
-    if bias is None or upstream is None:
-        dbias = None
     read = [None if v is None else v.contiguous() for v in (bias, target, upstream)]
     tensors = logits, *read, losses, dbias
     call = _Output(N, V, torch.get_num_threads(), *map(_pointer, tensors))

@@ -113,11 +113,17 @@ void pack_rows(typename Op::Word* panel, int64_t K, int64_t n, Row row) {
 
 // Threads -----------------------------------------------------------------------------------------
 
-// Calls f(thread, number of threads) on each thread of a team.
+// Calls f(thread, number of threads) on each thread of a team. An exception must not leave a
+// thread: where one of them has no memory, this throws when all have come to an end.
 template <class F> void on_team(int64_t threads, F f) {
+  std::atomic<bool> failed{false};
   const auto work = [&](int64_t thread, int64_t count) {
     TilesOnLoan loan;
-    f(thread, count);
+    try {
+      f(thread, count);
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
   };
 #ifdef _OPENMP
 #pragma omp parallel num_threads(int(threads))
@@ -126,6 +132,7 @@ template <class F> void on_team(int64_t threads, F f) {
   (void)threads;
   work(0, 1);
 #endif
+  if (failed) throw std::bad_alloc();
 }
 
 // Calls f(i) for i < count, whichever thread is free taking the next.
@@ -140,12 +147,16 @@ class Barrier {
  public:
   void wait(int64_t members, int64_t round) {  // the round-th meeting, from 1
     arrived_++;
-    for (int64_t turns = 0; arrived_.load() < members * round; turns++)
+    for (int64_t turns = 0; arrived_.load() < members * round; turns++) {
       if (turns > 10000) std::this_thread::yield();
+      if (left_) throw std::bad_alloc();
+    }
   }
+  void leave() { left_ = true; }  // for want of memory: nobody need wait for this member
 
  private:
   std::atomic<int64_t> arrived_{0};
+  std::atomic<bool> left_{false};
 };
 
 struct Part {  // of one replica's work: rows [b0, b1), units [u0, u1)
@@ -163,7 +174,13 @@ template <class F> void in_parts(const Call& p, F f) {
     if (each > 1 && blocks >= each) {  // few replicas: several threads on each, by units
       const int64_t r = thread / each, q = thread % each;
       const int64_t u0 = blocks * q / each * WIDTH, u1 = blocks * (q + 1) / each * WIDTH;
-      if (r < p.R) f(Part{r, 0, p.B, u0, std::min(u1, p.H), &barriers[r], each});
+      if (r >= p.R) return;
+      try {
+        f(Part{r, 0, p.B, u0, std::min(u1, p.H), &barriers[r], each});
+      } catch (const std::bad_alloc&) {
+        barriers[r].leave();
+        throw;
+      }
       return;
     }
     const int64_t chunks = std::min(p.B, p.R % threads ? std::max<int64_t>(2, each) : 1);

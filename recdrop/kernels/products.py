@@ -22,6 +22,7 @@ def linear(v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not _suits_onednn(v, weight):
         out = v @ weight.mT
         return out if bias is None else out + bias.unsqueeze(1)
+    bias = None if bias is None else bias.contiguous()  # oneDNN passes over its strides
     each = [
         torch.ops.mkldnn._linear_pointwise(
             _dense(v[r]), _dense(weight[r]), None if bias is None else bias[r], "none", [], ""

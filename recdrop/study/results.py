@@ -1,6 +1,7 @@
 """Result files: one JSON manifest for each finished network, and the tables read from them."""
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -110,7 +111,9 @@ def _check(manifest: dict) -> None:
     last, best = manifest["final"]["last"], manifest["final"]["best"]
     for measured in (last, best if "valid" in (last or {}) else last):
         if manifest["status"] == "finished" or measured is not None:
-            _ = {k: float(v) for k, v in measured.items()}["test"]
+            numbers = {k: float(v) for k, v in measured.items()}
+            if not math.isfinite(numbers["test"]) and manifest["status"] == "finished":
+                raise ValueError(f"its test is {numbers['test']}")
 
 
 def save_weights(folder: Path, condition: Condition, weights: dict[str, torch.Tensor]) -> None:

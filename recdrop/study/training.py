@@ -1,8 +1,10 @@
 """Training a table: all its networks in one program, resumable, one manifest per network."""
 
+import errno
 import hashlib
 import math
 import os
+import struct
 import sys
 import time
 import zipfile
@@ -23,6 +25,8 @@ CHECKPOINTS = "checkpoints"
 """Folder of interrupted tables, beside the manifests: one file for each table, and the one before
 it, which takes its place should it be damaged."""
 LAST, PREVIOUS = ".pt", ".previous"
+BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
+"""What zipfile raises of a damaged file; one bit can make it an encrypted one."""
 
 
 class OutOfTime(Exception):
@@ -167,18 +171,22 @@ def _read(path: Path) -> dict:
             with zipfile.ZipFile(file) as parts:  # as torch saves; each part has a checksum
                 if broken := parts.testzip():
                     raise _Damaged(f"checksum of {broken}")
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except BROKEN as error:
+            raise _Damaged(str(error)) from error
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # of a place in the file that cannot be
+                raise
             raise _Damaged(str(error)) from error
         file.seek(0)
         try:
-            return torch.load(file, weights_only=True, map_location="cpu")
+            state = torch.load(file, weights_only=True, map_location="cpu")
         except (OSError, MemoryError):
             raise
         except Exception as error:  # whole, but not of our making: torch refuses to unpickle it
-            raise ValueError(
-                f"checkpoint {path} is damaged or holds more than numbers "
-                f"({type(error).__name__}); move it away to train its networks from the start"
-            ) from error
+            raise _Damaged(f"{type(error).__name__}: it holds more than numbers") from error
+    if not isinstance(state, dict) or not {"names", "epoch", "table"} <= state.keys():
+        raise _Damaged("it is not one of recdrop's")
+    return state
 
 
 def _train_table(
