@@ -176,6 +176,8 @@ def _train_arguments(train: argparse.ArgumentParser) -> None:
     train.add_argument("--vectors", help="file of word vectors for Table 4")
     for name in ("schemes", "rates", "samplings", "forward", "seeds", "lengths"):
         train.add_argument(f"--{name}", help="comma separated; by default the table's own")
+    scalings = ("paper", "inverted")
+    train.add_argument("--scaling", choices=scalings, default="paper", help="Eq. 3, or Eq. 14")
     train.set_defaults(run=_train)
 
 
@@ -185,7 +187,9 @@ def _train(a: argparse.Namespace) -> int:
 
     budget = None if a.budget is None else wall_time.seconds(a.budget, "budget")
     given = {name: getattr(a, name) for name in grids.AXES if getattr(a, name) is not None}
-    works = grids.works(a.table, a.profile, given, a.device, a.precision, a.data_dir, a.vectors)
+    works = grids.works(
+        a.table, a.profile, given, a.device, a.precision, a.data_dir, a.vectors, a.scaling
+    )
     outcome = slices.run(works, a.results_dir, a.device, budget, a.at_once)
     print(outcome)
     return 0 if outcome.finished == outcome.wanted else 3

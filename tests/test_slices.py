@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recdrop.cli import main
-from recdrop.study import grids, precision, slices, wall_time
+from recdrop.study import grids, precision, slices, tables, wall_time
 from recdrop.study.parameters import ParameterError
 from recdrop.study.results import read_all
 from recdrop.study.training import train
@@ -146,6 +146,22 @@ def test_tables_have_the_papers_networks():
     assert [len(w.conditions) for w in grids.works(1, "smoke")] == [6, 6]
     for table in (2, 3, 4):
         assert len(grids.works(table, "smoke", {"seeds": [0, 1, 2]})[0].conditions) == 78
+
+
+@pytest.mark.parametrize("scaling", ["paper", "inverted"])
+def test_the_networks_of_a_table_may_be_scaled_in_training(scaling: str):
+    (work,) = grids.works(1, "smoke", {"lengths": "15"}, scaling=scaling)
+    assert {c.scaling for c in work.conditions} == {scaling}
+    assert {c.recurrent_dropout.scaling for c in work.conditions} == {scaling}
+
+
+def test_the_command_line_knows_both_scalings(tmp_path):
+    given = ["--schemes", "moon", "--samplings", "step", "--lengths", "15", "--scaling", "inverted"]
+    command = ["train", "--table", "1", "--profile", "smoke", "--results-dir", str(tmp_path)]
+    assert main([*command, *given]) == 0
+    (made,) = read_all(tmp_path, "temporal_order")
+    assert made["condition"]["scaling"] == "inverted"
+    assert not any(row["n"] for row in tables.table(1, tmp_path)), "the paper's are under Eq. 3"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def works(
     arithmetic: str = "fp32",
     data_dir: str | os.PathLike | None = None,
     vectors: str | os.PathLike | None = None,
+    scaling: str = "paper",
 ) -> list[Work]:
     """The table's tasks at a profile, each with its conditions.
 
@@ -38,10 +39,11 @@ def works(
         axes: values in place of the table's own by the names in AXES, as lists or as text such as
             ``"0,0.25"``.
         arithmetic: precision of products, see :mod:`recdrop.study.precision`.
+        scaling: ``"paper"`` for Eq. 3, ``"inverted"`` for Eq. 14.
 
     Raises:
         ParameterError: a value is unknown or outside its range, or there is no such device.
-        ValueError: ``arithmetic`` is unknown, or the table has no such axis or profile, or no
+        ValueError: ``arithmetic`` or ``scaling`` is unknown, or the table has no such axis or profile, or no
             ``vectors``.
 
     >>> [(w.task.label, len(w.conditions)) for w in works(1, axes={"seeds": "0,1,2"})]
@@ -75,7 +77,14 @@ def works(
     for task in tasks:
         task.settings |= precision.settings(arithmetic, task.settings["protocol"])
         conditions = grid(
-            TASKS[table], task.settings, p.schemes, p.rates, p.samplings, p.forward, p.seeds
+            TASKS[table],
+            task.settings,
+            p.schemes,
+            p.rates,
+            p.samplings,
+            p.forward,
+            p.seeds,
+            scaling,
         )
         found.append(Work(task, conditions))
     return found
