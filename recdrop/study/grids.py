@@ -43,8 +43,8 @@ def works(
 
     Raises:
         ParameterError: a value is unknown or outside its range, or there is no such device.
-        ValueError: ``arithmetic`` or ``scaling`` is unknown, or the table has no such axis or profile, or no
-            ``vectors``.
+        ValueError: ``arithmetic`` or ``scaling`` is unknown, or the table has no such axis or
+            profile, or no ``vectors``.
 
     >>> [(w.task.label, len(w.conditions)) for w in works(1, axes={"seeds": "0,1,2"})]
     [('Temporal Order', 18), ('Temporal Order', 18)]
