@@ -16,10 +16,12 @@ from recdrop.study.plateau import Start
 from recdrop.tasks.temporal_order import Classifier, TemporalOrder
 
 
-def condition(scheme: str, per: str = "step", length: int = 3, seed: int = 0, **more) -> Condition:
+def condition(
+    scheme: str, per: str = "step", length: int = 3, seed: int = 0, scaling: str = "paper", **more
+) -> Condition:
     settings = TemporalOrder("paper", length).settings | more
     rate = 0.0 if scheme == "none" else 0.5
-    return Condition("temporal_order", scheme, rate, per, seed=seed, settings=settings)
+    return Condition("temporal_order", scheme, rate, per, False, seed, scaling, settings)
 
 
 def manifest(c: Condition, *train: float | None) -> dict:
@@ -84,7 +86,7 @@ def test_evaluation_has_the_mean_over_masks_of_steps(
     c = condition(scheme, length=9)
     expected, train = plateau.measure(c), nn.Module.train
     monkeypatch.setattr(nn.Module, "train", lambda self, mode=True: train(self, True))
-    assert plateau.measure(c, 6000) == pytest.approx(expected, rel=error)
+    assert plateau.measure(c, 2000) == pytest.approx(expected, rel=error)
 
 
 def test_measuring_leaves_the_random_state_alone():
@@ -128,6 +130,33 @@ def test_read_out_and_trace_leave_all_bounds_when_the_formula_says(u: float, sen
     assert plateau.updates_at_chance(start, sensitivity, lr) == pytest.approx(updates, rel=1e-3)
 
 
+@pytest.mark.parametrize("scheme", ["none", "moon"])
+def test_followed_equations_are_gradient_descent_on_the_mean_loss(scheme: str):
+    """On all sequences of three symbols, under masks' means, to where odds are e to 1."""
+    c = condition(scheme, "none" if scheme == "none" else "step")
+    network, updates = untrained(c).eval(), 0
+    trained = [v for v in network.parameters() if v.requires_grad]
+    sign = torch.tensor([-1.0, 1.0, -1.0, 1.0]).double()
+    while True:
+        last = states(network)
+        v = (last[EVERYTHING[1] == 1] - last[EVERYTHING[1] == 0]).mean(0)
+        if sign @ network.readout.weight @ v > 4:
+            break
+        target = 2 * EVERYTHING[0] + EVERYTHING[1]
+        loss = F.cross_entropy(network.readout(last), target)
+        with torch.no_grad():
+            torch._foreach_add_(
+                trained, torch.autograd.grad(loss, trained), alpha=-c.settings["lr"]
+            )
+        updates += 1
+    assert plateau.followed(c) == pytest.approx(updates, rel=0.04)
+
+
+def test_equations_are_not_followed_under_masks_of_sequences():
+    with pytest.raises(ValueError, match="has masks of sequences; give one with masks of steps"):
+        plateau.followed(condition("gal", "sequence"))
+
+
 # plateaus
 
 
@@ -142,8 +171,12 @@ def test_a_plateau_ends_where_half_of_the_answers_are_right(train, epochs):
 def test_networks_of_a_setting_stand_together():
     made = [manifest(condition("gal", seed=s), *[0.25] * (9 - s), 0.9) for s in (0, 1)]
     made += [manifest(condition("moon"), 0.25, 0.25)]
-    (start,) = plateau.starts(made)
+    made += [manifest(condition("gal", scaling="inverted"), 0.25, 0.9)]
+    scaled, start = plateau.starts(made)
     assert (start.scheme, start.length, start.epochs) == ("gal", 3, (9, 10))
+    assert (scaled.label, start.label) == ("gal 0.5 per step, Eq. 14", "gal 0.5 per step")
+    assert scaled.trace > start.trace
+    assert start.followed == pytest.approx(plateau.followed(condition("gal")) / 200)
     traces, sensitivities = zip(
         *[plateau.measure(condition("gal", seed=s)) for s in (0, 1)], strict=True
     )
@@ -157,6 +190,7 @@ def test_published_are_the_lstms_of_table_1s_recipe(tmp_path):
     quick = TemporalOrder("quick", 3).settings
     made = {
         "begun": (condition("gal"), 0.9),
+        "scaled": (condition("moon", scaling="inverted"), 0.9),
         "elsewhere": (condition("gal", length=9), 0.9),
         "at chance": (condition("moon"), 0.3),
         "another cell": (condition("gal", cell="gru"), 0.9),
@@ -169,28 +203,30 @@ def test_published_are_the_lstms_of_table_1s_recipe(tmp_path):
         final = {"last": {"train": train, "test": train}, "best": None}
         results.write(folder, c, status="finished", curve=content["curve"], final=final, data={})
     found = {m["name"] for m in plateau.published(tmp_path)}
-    assert found == {made[name][0].name for name in ("begun", "elsewhere", "at chance")}
+    assert found == {made[name][0].name for name in ("begun", "scaled", "elsewhere", "at chance")}
 
 
 def test_missing_are_the_settings_of_table_1_that_are_not_known(monkeypatch):
     monkeypatch.setattr(plateau, "measure", lambda c: (0.1, 9.0))
-    known = [Start("gal", 0.5, "step", n, 0.1, 9.0, 30.0, (36,)) for n in (9, 15)]
+    monkeypatch.setattr(plateau, "followed", lambda c: 6000.0)
+    known = [Start("gal", 0.5, "step", "paper", n, 0.1, 9.0, 30.0, 34.0, (36,)) for n in (9, 15)]
+    known += [Start("gal", 0.5, "step", "inverted", 30, 0.1, 9.0, 30.0, 34.0, (36,))]
     found = {(s.scheme, s.per, s.length) for s in plateau.missing(known)}
     assert len(found) == 11
     assert ("gal", "step", 15) not in found
-    assert ("moon", "sequence", 30) in found
+    assert {("moon", "sequence", 30), ("gal", "step", 30)} <= found
 
 
 def test_table_and_figure_show_what_was_measured():
     known = [
-        Start("gal", 0.5, "step", 9, 0.01, 7.2, 8.0, (9, 10)),
-        Start("moon", 0.5, "step", 9, 0.001, 11.0, 100.0, (90,)),
+        Start("gal", 0.5, "step", "paper", 9, 0.01, 7.2, 8.0, 9.5, (9, 10)),
+        Start("moon", 0.5, "step", "inverted", 9, 0.001, 11.0, 1000.0, 1200.0, (1300,)),
     ]
-    ahead = [Start("moon", 0.5, "step", 30, 1.04e-6, 60.0, 96153.8)]
+    ahead = [Start("moon", 0.5, "sequence", "paper", 30, 1.04e-6, 60.0, 96153.8, None)]
     *_, first, second, third = plateau.table([*ahead, *known]).splitlines()
-    assert first == "| gal 0.5 per step | 9 | 1.0e-02 | 7 | 8 | 9, 10 | 1.19 |"
-    assert second == "| moon 0.5 per step | 9 | 1.0e-03 | 11 | 100 | 90 | 0.90 |"
-    assert third == "| moon 0.5 per step | 30 | 1.0e-06 | 60 | 96,000 | not yet run | – |"
+    assert first == "| gal 0.5 per step | 9 | 1.0e-02 | 7 | 8 | 10 | 9, 10 |"
+    assert second == "| moon 0.5 per step, Eq. 14 | 9 | 1.0e-03 | 11 | 1,000 | 1,200 | 1,300 |"
+    assert third == "| moon 0.5 per sequence | 30 | 1.0e-06 | 60 | 96,000 | – | not yet run |"
     data = as_csv(figures.plateaus(known, ahead, 5000))
-    assert "100,90" in data
+    assert "1000,1300" in data
     assert "96153.8,96153.8" in data

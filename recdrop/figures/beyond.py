@@ -109,20 +109,26 @@ def plateaus(known: list[Start], missing: list[Start], budget: int) -> Figure:
     """
     figure, axes = panels(1, 1, 3.4)
     ax = axes[0, 0]
-    for scheme in ORDER:
-        for per, marker in (("step", "o"), ("sequence", "s")):
-            mine = [s for s in known if (s.scheme, s.per) == (scheme, per)]
-            seeds = [(s.expected, e) for s in mine for e in s.epochs] or [(np.nan, np.nan)]
-            ax.plot(*np.array(seeds).T, marker, color=COLOURS[scheme], markersize=5, alpha=0.8,
-                    label=f"{LABELS[scheme]}, per {per}")  # fmt: skip
-            ahead = [s.expected for s in missing if (s.scheme, s.per) == (scheme, per)] or [np.nan]
-            ax.plot(ahead, ahead, marker, color=COLOURS[scheme], markerfacecolor="none",
-                    markersize=6, label=f"_{LABELS[scheme]}, per {per}, not begun")  # fmt: skip
+    kinds = [(scheme, per, False) for scheme in ORDER for per in ("step", "sequence")]
+    for scheme, per, scaled in [*kinds, ("moon", "step", True)]:
+        mine = [s for s in known if (s.scheme, s.per, s.is_scaled) == (scheme, per, scaled)]
+        seeds = [(s.expected, e) for s in mine for e in s.epochs] or [(np.nan, np.nan)]
+        marker = "^" if scaled else {"step": "o", "sequence": "s"}[per]
+        label = f"{LABELS[scheme]}, per {per}" + ", Eq. 14" * scaled
+        ax.plot(*np.array(seeds).T, marker, color=COLOURS[scheme], markersize=5, alpha=0.8,
+                label=label)  # fmt: skip
+        ahead = [] if scaled else [s for s in missing if (s.scheme, s.per) == (scheme, per)]
+        epochs = [s.expected for s in ahead] or [np.nan]
+        ax.plot(epochs, epochs, marker, color=COLOURS[scheme], markerfacecolor="none",
+                markersize=6, label=f"_{label}, not begun")  # fmt: skip
+    full = [(s.expected, s.followed) for s in known if s.followed is not None]
+    ax.plot(*np.array(full or [(np.nan, np.nan)]).T, "_", color=INK, markersize=9,
+            label="equations followed")  # fmt: skip
     ends = [f(s.expected for s in [*known, *missing]) for f in (min, max)]
-    ax.plot(ends, ends, color=GREY, linewidth=1, zorder=0, label="as expected")
+    ax.plot(ends, ends, color=GREY, linewidth=1, zorder=0, label="t*")
     ax.axhline(budget, color=GREY, linestyle=":", linewidth=1)
     ax.text(ends[0], budget, f"{budget:,} epochs", va="bottom", fontsize=8)
     ax.set(xscale="log", yscale="log", ylabel="epochs at chance")
-    ax.set_xlabel("epochs at chance, expected from the untrained network")
+    ax.set_xlabel("epochs at chance, t* of the untrained network")
     ax.legend(frameon=False, fontsize=8, loc="lower right")
     return figure

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from statistics import geometric_mean
 
 import torch
+from torch import Tensor
 
-from recdrop.data.temporal_order import sequences
-from recdrop.study import comparisons, memory, tables
+from recdrop.data.temporal_order import CLASSES, sequences
+from recdrop.study import memory, results, tables
 from recdrop.study.conditions import Condition, grid
-from recdrop.tasks.temporal_order import TemporalOrder
+from recdrop.tasks.temporal_order import Classifier, TemporalOrder
 
 BEGUN = 0.5
 """Training accuracy, twice that of guessing, from which a network has begun to learn."""
@@ -31,24 +32,41 @@ def measure(condition: Condition, count: int = 600) -> tuple[float, float]:
     drawn anew at each step are independent, and weights still small, so evaluation (Eq. 3) has
     their mean; masks of a sequence are drawn, the same for A and for B.
     """
+    network = _untrained(condition)
+    trace = _change(network, condition, count).norm()
+    gradients = torch.autograd.grad(trace.log(), _trained(network))
+    return trace.item(), _square(gradients)
+
+
+def _untrained(condition: Condition) -> Classifier:
     s = condition.settings
     task = TemporalOrder(s["protocol"], s["length"])
     network = task.network(condition.recurrent_dropout, condition.forward, condition.seed).double()
-    network.train(condition.per == "sequence")
+    return network.train(condition.per == "sequence")
+
+
+def _trained(network: Classifier) -> list[Tensor]:
+    return [v for v in network.recurrent.parameters() if v.requires_grad]
+
+
+def _square(tensors: Iterable[Tensor]) -> float:
+    return sum(v.square().sum().item() for v in tensors)
+
+
+def _change(network: Classifier, condition: Condition, count: int) -> Tensor:
+    """``E[h(B) - h(A)]`` (H,) over ``count`` sequences and their masks."""
+    length, seed = condition.settings["length"], condition.seed
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(condition.seed)
-        x, _ = sequences(count, s["length"])  # (T, count): A and B are 0 and 1
-        third = s["length"] // 3
+        torch.manual_seed(seed)
+        x, _ = sequences(count, length)  # (T, count): A and B are 0 and 1
+        third = length // 3
         x[third : 2 * third].clamp_(min=2)
         place = (third + torch.arange(count) % third).unsqueeze(0)
         states = []
         for symbol in (0, 1):
-            torch.manual_seed(condition.seed)  # of the masks
+            torch.manual_seed(seed)  # of the masks
             states.append(network.recurrent(network.one_hot(x.scatter(0, place, symbol)))[0][-1])
-    trace = (states[1] - states[0]).mean(0).norm()
-    trained = [v for v in network.recurrent.parameters() if v.requires_grad]
-    gradients = torch.autograd.grad(trace.log(), trained)
-    return trace.item(), sum(v.square().sum().item() for v in gradients)
+    return (states[1] - states[0]).mean(0)
 
 
 def updates_at_chance(trace: float, sensitivity: float, lr: float) -> float:
@@ -64,6 +82,51 @@ def updates_at_chance(trace: float, sensitivity: float, lr: float) -> float:
     return 2 * math.sqrt(2 * math.pi / sensitivity) / (lr * trace)
 
 
+def followed(condition: Condition, step: float = 0.2) -> float:
+    """The same number of updates, with nothing left out but that probabilities move.
+
+    The equations of which :func:`updates_at_chance` solves the simplest case are followed, by the
+    midpoint rule, from the untrained read-out ``w`` (H,), its rows for the classes that end in B
+    less the others, and from the layer's weights ``p`` as they change:
+
+        dw/dt = lr v / 2,    dp/dt = lr / 8 d(w v)/dp,    v = E[h(B) - h(A)] (H,),
+
+    until the odds are e to 1, ``w v = 4``. Masks are those of steps, in their mean.
+
+    Raises ValueError for masks of sequences, of which a mean takes too many.
+    """
+    if condition.per == "sequence":
+        raise ValueError(f"{condition.name} has masks of sequences; give one with masks of steps")
+    lr, count = condition.settings["lr"], 2 * condition.settings["length"] // 3
+    network = _untrained(condition)
+    weights = _trained(network)
+    signs = torch.tensor([1.0 if name[1] == "B" else -1.0 for name in CLASSES]).double()
+    w, updates = (signs @ network.readout.weight).detach(), 0.0
+
+    def slopes() -> tuple[Tensor, list[Tensor], float]:
+        v = _change(network, condition, count)
+        gradients = torch.autograd.grad(w @ v, weights)
+        return lr / 2 * v.detach(), [lr / 8 * g for g in gradients], (w @ v).item()
+
+    @torch.no_grad()
+    def move(to_w: Tensor, to_weights: list[Tensor], time: float) -> None:
+        w.add_(to_w, alpha=time)
+        torch._foreach_add_(weights, to_weights, alpha=time)
+
+    while True:
+        dw, dp, signal = slopes()
+        if signal > 4:
+            return updates
+        u = dw.norm().item() * 2 / lr
+        # So much that nothing changes by more than a share: the signal grows by both.
+        time = step * u * w.norm().item() / (lr / 2 * u * u + 8 / lr * _square(dp))
+        move(dw, dp, time / 2)
+        mid_w, mid_p, _ = slopes()
+        move(dw, dp, -time / 2)
+        move(mid_w, mid_p, time)
+        updates += time
+
+
 def plateau(manifest: dict) -> int | None:
     """The epoch in which a network has begun to learn, counted from 1; None if it never has."""
     found = (e["epoch"] for e in manifest["curve"] if (e["train"] or 0) >= BEGUN)
@@ -73,28 +136,39 @@ def plateau(manifest: dict) -> int | None:
 @dataclass(frozen=True)
 class Start:
     """The networks of one setting, of all seeds: what was measured of them untrained, the epochs
-    that this lets one expect at chance, and those that they spent there."""
+    that this lets one expect at chance (``followed`` of the first seed alone, and where masks are
+    those of steps), and those that they spent there."""
 
     scheme: str
     rate: float
     per: str
+    scaling: str
     length: int
     trace: float
     sensitivity: float
     expected: float
+    followed: float | None
     epochs: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
-        return f"{self.scheme} {self.rate:g} per {self.per}" if self.rate else "none"
+        if not self.rate:
+            return "none"
+        return f"{self.scheme} {self.rate:g} per {self.per}" + ", Eq. 14" * self.is_scaled
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether kept units are scaled in training."""
+        return self.scaling == "inverted"
 
 
 def published(results_dir: str | os.PathLike) -> list[dict]:
-    """The LSTMs of Table 1's recipe, of any length and scheme, that a folder has."""
+    """The LSTMs of Table 1's recipe that a folder has: of any length, scheme and scaling."""
     return [
         m
-        for m in comparisons.manifests(results_dir)
+        for m in results.read_everything(results_dir)
         if (m["condition"]["task"], m["protocol"]) == ("temporal_order", "paper")
+        and "cell" not in m["condition"]["settings"]
     ]
 
 
@@ -105,8 +179,9 @@ def start(conditions: Iterable[Condition], epochs: Iterable[int] = ()) -> Start:
     measured = [measure(c) for c in conditions]
     expected = [updates_at_chance(*m, s["lr"]) / s["batches"] for m in measured]
     means = (geometric_mean(v) for v in (*zip(*measured, strict=True), expected))
-    epochs = tuple(sorted(epochs))
-    return Start(first.scheme, first.rate, first.per, s["length"], *means, epochs)
+    fully = None if first.per == "sequence" else followed(first) / s["batches"]
+    setting = first.scheme, first.rate, first.per, first.scaling, s["length"]
+    return Start(*setting, *means, fully, tuple(sorted(epochs)))
 
 
 def starts(manifests: Iterable[dict]) -> list[Start]:
@@ -115,14 +190,15 @@ def starts(manifests: Iterable[dict]) -> list[Start]:
     for m in manifests:
         c, epochs = memory.condition(m), plateau(m)
         if epochs is not None:
-            key = (c.scheme, c.rate, c.per, c.settings["length"])
+            key = (c.scheme, c.rate, c.per, c.scaling, c.settings["length"])
             found.setdefault(key, []).append((c, epochs))
-    return [start(*zip(*mine, strict=True)) for _, mine in sorted(found.items())]
+    by_seed = (sorted(mine, key=lambda pair: pair[0].seed) for _, mine in sorted(found.items()))
+    return [start(*zip(*mine, strict=True)) for mine in by_seed]
 
 
 def missing(known: Iterable[Start]) -> list[Start]:
     """Settings of Table 1 that are not among the known ones, without epochs."""
-    have = {(s.scheme, s.rate, s.per, s.length) for s in known}
+    have = {(s.scheme, s.rate, s.per, s.length) for s in known if not s.is_scaled}
     found = []
     for length in (15, 30):
         settings = TemporalOrder("paper", length).settings
@@ -136,11 +212,13 @@ def table(starts: list[Start]) -> str:
     there is nothing to set them beside."""
     rows = []
     for s in sorted(starts, key=lambda s: -s.trace):
-        expected, epochs, ratio = float(f"{s.expected:.2g}"), "not yet run", "–"
-        if s.epochs:
-            expected, epochs = s.expected, ", ".join(map(str, s.epochs))
-            ratio = f"{geometric_mean(s.epochs) / s.expected:.2f}"
-        measured = [f"{s.trace:.1e}", f"{s.sensitivity:.0f}"]
-        rows.append([s.label, str(s.length), *measured, f"{expected:,.0f}", epochs, ratio])
-    columns = ["scheme", "symbols", "trace", "sensitivity", "expected", "epochs at chance", "ratio"]
+        expected, fully = s.expected, s.followed
+        if not s.epochs:
+            expected, fully = (v and float(f"{v:.2g}") for v in (expected, fully))
+        rows.append([
+            s.label, str(s.length), f"{s.trace:.1e}", f"{s.sensitivity:.0f}", f"{expected:,.0f}",
+            "–" if fully is None else f"{fully:,.0f}",
+            ", ".join(f"{e:,}" for e in s.epochs) or "not yet run",
+        ])  # fmt: skip
+    columns = ["scheme", "symbols", "trace", "sensitivity", "t*", "followed", "epochs at chance"]
     return tables.of(columns, rows)
