@@ -178,10 +178,9 @@ class _Recurrent:
         suffix = f"_l{layer}" + "_reverse" * direction
         names = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if self.bias else ()))
         weights = [getattr(self, name + suffix) for name in names] + [None] * (4 - len(names))
-        wide = torch.promote_types(weights[0].dtype, torch.float32)  # in which keep is exact
-        keep = (LEVELS - self._thresholds).to(
-            wide
-        ) / LEVELS  # Eq. 14 in training, Eq. 3 in evaluation
+        wide = torch.promote_types(weights[0].dtype, torch.float32)  # in either keep is exact
+        keep = (LEVELS - self._thresholds).to(wide) / LEVELS
+        # Eq. 14 scales in training, Eq. 3 in evaluation.
         inverted, paper = (1 / keep, 1.0) if self.training else (1.0, keep)
         scale = torch.where(self._inverted.bool(), inverted, paper)
         thresholds = self._thresholds * self.training
