@@ -62,11 +62,14 @@ def _change(network: Classifier, condition: Condition, count: int) -> Tensor:
         third = length // 3
         x[third : 2 * third].clamp_(min=2)
         place = (third + torch.arange(count) % third).unsqueeze(0)
+        a, b = (x.scatter(0, place, symbol) for symbol in (0, 1))
+        # Without masks at once; else one after the other, under the same.
         states = []
-        for symbol in (0, 1):
-            torch.manual_seed(seed)  # of the masks
-            states.append(network.recurrent(network.one_hot(x.scatter(0, place, symbol)))[0][-1])
-    return (states[1] - states[0]).mean(0)
+        for batch in (a, b) if network.training else (torch.cat([a, b], 1),):
+            torch.manual_seed(seed)
+            states.append(network.recurrent(network.one_hot(batch))[0][-1])
+    h_a, h_b = torch.cat(states).chunk(2)
+    return (h_b - h_a).mean(0)
 
 
 def updates_at_chance(trace: float, sensitivity: float, lr: float) -> float:
@@ -136,8 +139,8 @@ def plateau(manifest: dict) -> int | None:
 @dataclass(frozen=True)
 class Start:
     """The networks of one setting, of all seeds: what was measured of them untrained, the epochs
-    that this lets one expect at chance (``followed`` of the first seed alone, and where masks are
-    those of steps), and those that they spent there."""
+    that this lets one expect at chance (``followed`` of the first seed alone, where masks are those
+    of steps and there are epochs), and those that they spent there."""
 
     scheme: str
     rate: float
@@ -179,7 +182,8 @@ def start(conditions: Iterable[Condition], epochs: Iterable[int] = ()) -> Start:
     measured = [measure(c) for c in conditions]
     expected = [updates_at_chance(*m, s["lr"]) / s["batches"] for m in measured]
     means = (geometric_mean(v) for v in (*zip(*measured, strict=True), expected))
-    fully = None if first.per == "sequence" else followed(first) / s["batches"]
+    follow = epochs and first.per != "sequence"  # what there is nothing to set beside takes minutes
+    fully = followed(first) / s["batches"] if follow else None
     setting = first.scheme, first.rate, first.per, first.scaling, s["length"]
     return Start(*setting, *means, fully, tuple(sorted(epochs)))
 
@@ -212,12 +216,10 @@ def table(starts: list[Start]) -> str:
     there is nothing to set them beside."""
     rows = []
     for s in sorted(starts, key=lambda s: -s.trace):
-        expected, fully = s.expected, s.followed
-        if not s.epochs:
-            expected, fully = (v and float(f"{v:.2g}") for v in (expected, fully))
+        expected = s.expected if s.epochs else float(f"{s.expected:.2g}")
         rows.append([
             s.label, str(s.length), f"{s.trace:.1e}", f"{s.sensitivity:.0f}", f"{expected:,.0f}",
-            "–" if fully is None else f"{fully:,.0f}",
+            "–" if s.followed is None else f"{s.followed:,.0f}",
             ", ".join(f"{e:,}" for e in s.epochs) or "not yet run",
         ])  # fmt: skip
     columns = ["scheme", "symbols", "trace", "sensitivity", "t*", "followed", "epochs at chance"]
