@@ -228,5 +228,7 @@ def test_table_and_figure_show_what_was_measured():
     assert second == "| moon 0.5 per step, Eq. 14 | 9 | 1.0e-03 | 11 | 1,000 | 1,200 | 1,300 |"
     assert third == "| moon 0.5 per sequence | 30 | 1.0e-06 | 60 | 96,000 | – | not yet run |"
     data = as_csv(figures.plateaus(known, ahead, 5000))
+    assert "nan" not in data
+    assert ",," not in data, "a row of the data says something"
     assert "1000,1300" in data
     assert "96153.8,96153.8" in data

@@ -112,18 +112,19 @@ def plateaus(known: list[Start], missing: list[Start], budget: int) -> Figure:
     kinds = [(scheme, per, False) for scheme in ORDER for per in ("step", "sequence")]
     for scheme, per, scaled in [*kinds, ("moon", "step", True)]:
         mine = [s for s in known if (s.scheme, s.per, s.is_scaled) == (scheme, per, scaled)]
-        seeds = [(s.expected, e) for s in mine for e in s.epochs] or [(np.nan, np.nan)]
+        ahead = [s for s in missing if (s.scheme, s.per, s.is_scaled) == (scheme, per, scaled)]
         marker = "^" if scaled else {"step": "o", "sequence": "s"}[per]
+        style = {"marker": marker, "color": COLOURS[scheme], "linestyle": ""}
         label = f"{LABELS[scheme]}, per {per}" + ", Eq. 14" * scaled
-        ax.plot(*np.array(seeds).T, marker, color=COLOURS[scheme], markersize=5, alpha=0.8,
-                label=label)  # fmt: skip
-        ahead = [] if scaled else [s for s in missing if (s.scheme, s.per) == (scheme, per)]
-        epochs = [s.expected for s in ahead] or [np.nan]
-        ax.plot(epochs, epochs, marker, color=COLOURS[scheme], markerfacecolor="none",
-                markersize=6, label=f"_{label}, not begun")  # fmt: skip
-    full = [(s.expected, s.followed) for s in known if s.followed is not None]
-    ax.plot(*np.array(full or [(np.nan, np.nan)]).T, "_", color=INK, markersize=9,
-            label="equations followed")  # fmt: skip
+        if mine:
+            seeds = [(s.expected, e) for s in mine for e in s.epochs]
+            ax.plot(*zip(*seeds, strict=True), markersize=5, alpha=0.8, label=label, **style)
+        if ahead:
+            epochs = [s.expected for s in ahead]
+            ax.plot(epochs, epochs, markersize=6, markerfacecolor="none",
+                    label=f"_{label}, not begun", **style)  # fmt: skip
+    if full := [(s.expected, s.followed) for s in known if s.followed is not None]:
+        ax.plot(*zip(*full, strict=True), "_", color=INK, markersize=9, label="equations followed")
     ends = [f(s.expected for s in [*known, *missing]) for f in (min, max)]
     ax.plot(ends, ends, color=GREY, linewidth=1, zorder=0, label="t*")
     ax.axhline(budget, color=GREY, linestyle=":", linewidth=1)
