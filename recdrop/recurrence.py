@@ -17,10 +17,13 @@ from torch.library import Library, custom_op
 
 from recdrop.cells import ACTIVATIONS
 from recdrop.kernels import bptt, cpu, reference, triton
+from recdrop.kernels.choice import shapes
 from recdrop.replicate import on_one_device, refuse_derivatives, vmap_rule
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 """Of a cell, the G of the shapes below."""
+NAMES = ("x", "h0", "c0", "w_ih", "w_hh", "b_ih", "b_hh",
+         "thresholds", "scale", "per_step", "seeds", "lengths")  # fmt: skip
 
 
 def scan(
@@ -69,15 +72,16 @@ def scan(
     """
     tensors = (x, h0, c0, w_ih, w_hh, b_ih, b_hh)
     dropout = (thresholds, scale, per_step, seeds, lengths)
-    _check(cell, *tensors, *dropout)
+    _check(cell, [*tensors, *dropout])
     refuse_derivatives("scan", *tensors)
     on_one_device("scan", *tensors, *dropout)
     h, c, _ = _scan(cell, *tensors, *dropout, layer, direction, bf16, _is_needed(*tensors))
     return h, c
 
 
-def _check(cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, thresholds, scale, per_step, seeds, lengths):
+def _check(cell: str, tensors: Sequence[Tensor | None]) -> None:
     """What a kernel would pass over, and plain PyTorch stretch where it can."""
+    x, h0, c0, _, _, b_ih, b_hh, *_ = tensors
     kind, _, activation = cell.partition("_")
     if kind not in GATES or activation not in ACTIVATIONS:
         raise ValueError(f"cell={cell!r} is unknown; give one of {(*GATES,)} and _tanh or _relu")
@@ -91,15 +95,7 @@ def _check(cell, x, h0, c0, w_ih, w_hh, b_ih, b_hh, thresholds, scale, per_step,
     if (c0 is not None) != (kind == "lstm") or (b_ih is None) != (b_hh is None):
         states = "h0 and c0" if kind == "lstm" else "h0 alone"
         raise ValueError(f"{cell} begins with {states}, and has two biases or none; give these")
-    (R, _, B, I), H = x.shape, h0.shape[-1]
-    gates = GATES[kind] * H
-    shapes = {
-        "h0": (h0, (R, B, H)), "c0": (c0, (R, B, H)), "w_ih": (w_ih, (R, gates, I)),
-        "w_hh": (w_hh, (R, gates, H)), "b_ih": (b_ih, (R, gates)), "b_hh": (b_hh, (R, gates)),
-        "thresholds": (thresholds, (R, 3)), "scale": (scale, (R, 3)), "seeds": (seeds, (R,)),
-        "per_step": (per_step, (R, 3)), "lengths": (lengths, (R, B)),
-    }  # fmt: skip
-    for name, (v, shape) in shapes.items():
+    for name, v, shape in zip(NAMES, tensors, shapes(GATES[kind], x, h0), strict=True):
         if v is not None and v.shape != shape:
             raise ValueError(
                 f"{name} has the shape {tuple(v.shape)}; give {tuple(shape)}, as x has "

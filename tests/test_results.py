@@ -222,6 +222,7 @@ def test_a_damaged_manifest_is_named(damage, tmp_path):
         {"final": {"last": {"valid": 1.0, "test": 1.0}, "best": None}},
         {"final": {"last": {"valid": 1.0}, "best": {"valid": 1.0}}},
         {"final": {"last": {"test": "1.0.0"}, "best": None}},
+        {"final": {"last": {"test": float("nan")}, "best": None}},
         {"curve": None}, {"curve": [1]}, {"made_with": None}, {"made_with": {}},
     ],
     ids=str,

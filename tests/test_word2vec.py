@@ -213,6 +213,14 @@ def test_a_string_is_not_taken_for_a_list_of_words():
         word2vec.train([["a"], "the cat"])
 
 
+@pytest.mark.parametrize("word", ["a\nb", "a\udc80"])
+def test_words_that_could_not_be_read_back_are_refused(word, tmp_path, monkeypatch):
+    """Before anything is trained."""
+    monkeypatch.setattr(word2vec, "_skip_gram", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="is no word that can be kept"):
+        word2vec.train([[word, "c"]], cache_dir=tmp_path)
+
+
 def test_a_size_of_nothing_is_refused():
     with pytest.raises(ValueError, match="1 words and size=0"):
         word2vec.train([["a"]], size=0)

@@ -33,10 +33,16 @@ def fits(cell: str, inputs: Sequence[Tensor | None], dropout: Sequence[Tensor | 
         return False
     if c0 is None or (b_ih is None) != (b_hh is None):
         return False
-    (R, T, B, I), H = x.shape, h0.shape[-1]
-    weights = [(R, 4 * H, I), (R, 4 * H, H), (R, 4 * H), (R, 4 * H)]
-    shapes = [(R, T, B, I), (R, B, H), (R, B, H), *weights, *[(R, 3)] * 3, (R,), (R, B)]
-    given = zip([*inputs, *dropout], shapes, strict=True)
+    given = zip([*inputs, *dropout], shapes(4, x, h0), strict=True)
     alike = all(v is None or (v.shape == shape and v.device == x.device) for v, shape in given)
     known = (torch.float32, torch.bfloat16)
-    return alike and all(v is None or v.dtype in known for v in inputs) and min(R, T, B, I, H) > 0
+    sizes = min(*x.shape, h0.shape[-1])
+    return alike and all(v is None or v.dtype in known for v in inputs) and sizes > 0
+
+
+def shapes(gates: int, x: Tensor, h0: Tensor) -> list[tuple[int, ...]]:
+    """Of all that a scan is given, in its order, as x and h0 have R, T, B, I and H."""
+    (R, T, B, I), H = x.shape, h0.shape[-1]
+    N = gates * H
+    weights = [(R, N, I), (R, N, H), (R, N), (R, N)]
+    return [(R, T, B, I), (R, B, H), (R, B, H), *weights, *[(R, 3)] * 3, (R,), (R, B)]

@@ -76,16 +76,8 @@ def works(
     found = []
     for task in tasks:
         task.settings |= precision.settings(arithmetic, task.settings["protocol"])
-        conditions = grid(
-            TASKS[table],
-            task.settings,
-            p.schemes,
-            p.rates,
-            p.samplings,
-            p.forward,
-            p.seeds,
-            scaling,
-        )
+        axes = p.schemes, p.rates, p.samplings, p.forward, p.seeds
+        conditions = grid(TASKS[table], task.settings, *axes, scaling)
         found.append(Work(task, conditions))
     return found
 

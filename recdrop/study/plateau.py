@@ -86,7 +86,7 @@ def updates_at_chance(trace: float, sensitivity: float, lr: float) -> float:
 
 
 def followed(condition: Condition, step: float = 0.2) -> float:
-    """The same number of updates, with nothing left out but that probabilities move.
+    """The same number of updates, with nothing left out but noise, and that probabilities move.
 
     The equations of which :func:`updates_at_chance` solves the simplest case are followed, by the
     midpoint rule, from the untrained read-out ``w`` (H,), its rows for the classes that end in B
