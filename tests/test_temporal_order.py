@@ -294,6 +294,20 @@ def test_three_evaluations_in_a_row_end_training(train, test, own, moon):
     assert task.is_finished(curve(train, test), drop.moon(0.5)) is moon
 
 
+def test_while_all_guess_a_long_training_is_seldom_tested():
+    guess, begun = torch.tensor([0.26, 0.24]), torch.tensor([0.26, 0.31])
+    nan = torch.tensor([float("nan"), 0.24])  # of a network that diverged
+    due = TemporalOrder("paper").is_due
+    for accuracy in (guess, nan):
+        assert [n for n in range(1, 31) if due(n, {"train": accuracy})] == [10, 20, 30]
+    assert all(due(n, {"train": begun}) for n in range(1, 31))
+    quick = TemporalOrder("quick")
+    assert all(quick.is_due(n, {"train": guess}) for n in range(1, 31))
+    odd = TemporalOrder(PROFILES["paper"] | {"epochs": 4999})  # what ends, is tested
+    assert not odd.is_due(4998, {"train": guess})
+    assert odd.is_due(4999, {"train": guess})
+
+
 def test_the_learning_rate_stays():
     assert TemporalOrder("paper").next_lr(curve([OVER], [OVER]), 0.1) == 0.1
 

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from recdrop.figures import learning_curves
 from recdrop.study import files, results
 from recdrop.study.conditions import Condition, grid
+from recdrop.study.rerun import differences
 from recdrop.study.training import train
 from recdrop.tasks.temporal_order import TemporalOrder
 from recdrop.tasks.word_lm import WordLanguageModel
@@ -389,6 +391,22 @@ def test_with_a_deadline_there_is_a_checkpoint_before_each_evaluation(
     assert_same(tmp_path, run(tmp_path), *undisturbed)
 
 
+def test_not_each_epoch_need_be_tested(tmp_path, undisturbed, monkeypatch):
+    monkeypatch.setattr(Order, "is_due", lambda self, epoch, trained: epoch not in (1, 4))
+    whole, seldom = undisturbed[1], run(tmp_path)
+    for then, now in zip(whole, seldom, strict=True):
+        assert now["final"] == then["final"]
+        assert now["curve"] == [
+            {k: v for k, v in e.items() if k != "test" or e["epoch"] not in (1, 4)}
+            for e in then["curve"]
+        ]
+        assert differences(then, now) == differences(now, then) == ()  # of what both have
+    curves = [ax.lines for ax in learning_curves(seldom, ("train", "test"), "").axes]
+    assert [sorted(len(line.get_xdata()) for line in lines) for lines in curves] == [
+        [2, EPOCHS, EPOCHS], [1, EPOCHS - 2, EPOCHS - 2]
+    ]  # fmt: skip
+
+
 @pytest.fixture
 def killed(tmp_path, monkeypatch) -> tuple[Path, Path]:
     """Last checkpoint and the one before it, of a run that died behind its fourth epoch."""
@@ -667,6 +685,22 @@ def test_figures_that_are_no_numbers_cost_the_others_nothing(figure, tmp_path, u
     assert gal["status"] == "diverged"
     assert figures(others) == figures(undisturbed[1][1:])
     assert_tidy(tmp_path)
+
+
+def test_one_that_diverges_untested_has_the_figures_of_its_last_test(tmp_path, undisturbed):
+    class Late(Order):
+        def is_due(self, epoch, trained):
+            return epoch != 3
+
+        def train_epoch(self, table, epoch, *args):
+            measured = super().train_epoch(table, epoch, *args)
+            if epoch == 2:
+                measured["loss"][0] = float("nan")
+            return measured
+
+    gal = run(tmp_path, Late())[0]
+    assert (gal["status"], len(gal["curve"])) == ("diverged", 3)
+    assert gal["final"]["last"] == undisturbed[1][0]["curve"][1]
 
 
 @pytest.mark.parametrize("lr", [1e4, 1e6, 1e36])

@@ -21,8 +21,9 @@ def learning_curves(manifests: list[dict], keys: tuple[str, ...], ylabel: str) -
             label = f"{c['scheme']} {c['rate']:g}, per {c['per']}" if c["rate"] else "none"
             label += ", forward" if c["forward"] else ""
             name = f"{label}, seed {c['seed']}" if len(seeds) > 1 else label
+            measured = [e for e in m["curve"] if key in e]
             (legend[label],) = ax.plot(
-                [e["epoch"] for e in m["curve"]], [e[key] for e in m["curve"]],
+                [e["epoch"] for e in measured], [e[key] for e in measured],
                 color=COLOURS.get(c["scheme"], PURPLE), label=name,
                 linestyle="-" if c["per"] != "step" else "--",
                 marker="o" if c["forward"] else "", markersize=3,

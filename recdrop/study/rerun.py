@@ -131,8 +131,8 @@ def differences(first: dict, second: dict) -> tuple[str, ...]:
     if len(curves[0]) != len(curves[1]):
         found.append(f"epochs: {len(curves[0])} then, {len(curves[1])} now")
     for then, now in zip(*curves, strict=False):
-        if then != now:
-            found.append(f"first in epoch {then['epoch']}: {_apart(then, now)}")
+        if apart := _apart(then, now):
+            found.append(f"first in epoch {then['epoch']}: {apart}")
             break
     for which in ("last", "best"):
         then, now = first["final"][which], second["final"][which]
@@ -142,8 +142,9 @@ def differences(first: dict, second: dict) -> tuple[str, ...]:
 
 
 def _apart(then: dict, now: dict) -> str:
-    keys = [k for k in then if then[k] != now.get(k)]
-    return ", ".join(f"{k} {then[k]} then, {now.get(k)} now" for k in keys)
+    """In words; versions need not have tested after the same epochs."""
+    keys = [k for k in then if k in now and then[k] != now[k]]
+    return ", ".join(f"{k} {then[k]} then, {now[k]} now" for k in keys)
 
 
 @contextmanager

@@ -256,7 +256,9 @@ def _train_table(
     with arithmetic(s, device), bar, table:
         while set(table.names) - set(state["frozen"]):
             measured = task.train_epoch(table.train(), state["epoch"], tick, state["begun"])
-            measured |= task.evaluate(table.train(False))
+            # What is validated, is so after each epoch: its learning rate may depend on it.
+            if task.validated_by or task.is_due(state["epoch"] + 1, measured):
+                measured |= task.evaluate(table.train(False))
             tested = measured.pop("items", None)  # (R, items, sums)
             state["epoch"], state["begun"] = state["epoch"] + 1, None
             spend()
@@ -335,7 +337,7 @@ def _there(begun, device: torch.device):
 
 def _final(task, curve: list[dict]) -> dict:
     """The last epoch's figures and those of the epoch that was best in validation."""
-    measured = [e for e in curve if e["loss"] is not None]
+    measured = [e for e in curve if e.get("test") is not None]  # not each epoch need be tested
     last = measured[-1] if measured else None
     return {"last": last, "best": _shown(task, measured) if task.validated_by and last else None}
 
