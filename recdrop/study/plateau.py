@@ -160,6 +160,11 @@ class Start:
         return f"{self.scheme} {self.rate:g} per {self.per}" + ", Eq. 14" * self.is_scaled
 
     @property
+    def longer(self) -> float:
+        """By what share its networks guess longer than expected, in the geometric mean."""
+        return geometric_mean(self.epochs) / self.expected - 1
+
+    @property
     def is_scaled(self) -> bool:
         """Whether kept units are scaled in training."""
         return self.scaling == "inverted"
@@ -221,6 +226,8 @@ def table(starts: list[Start]) -> str:
             s.label, str(s.length), f"{s.trace:.1e}", f"{s.sensitivity:.0f}", f"{expected:,.0f}",
             "–" if s.followed is None else f"{s.followed:,.0f}",
             ", ".join(f"{e:,}" for e in s.epochs) or "not yet run",
+            f"{100 * s.longer:.0f} %" if s.epochs else "–",
         ])  # fmt: skip
     columns = ["scheme", "symbols", "trace", "sensitivity", "t*", "followed", "epochs at chance"]
+    columns += ["longer than t*"]
     return tables.of(columns, rows)
