@@ -423,13 +423,18 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_it_taken(
     damage, killed, undisturbed, tmp_path, capsys
 ):
     last, _ = killed
-    last.write_bytes(DAMAGE[damage](last.read_bytes()))
+    damaged = DAMAGE[damage](last.read_bytes())
+    last.write_bytes(damaged)
     task = Order()
     assert_same(tmp_path, run(tmp_path, task), *undisturbed)
     assert task.trained == [2, 3, 4]
     said = capsys.readouterr().err
     assert f"checkpoint {last} is damaged" in said
     assert "going on from the one before it" in said
+    aside = last.with_suffix(".damaged")
+    assert f"kept as {aside}" in said
+    assert aside.read_bytes() == damaged  # it may have been a file of someone's own
+    aside.unlink()
     assert_tidy(tmp_path)
 
 

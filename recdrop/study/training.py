@@ -23,8 +23,9 @@ from recdrop.study.replicas import Replicas
 
 CHECKPOINTS = "checkpoints"
 """Folder of interrupted tables, beside the manifests: one file for each table, and the one before
-it, which takes its place should it be damaged."""
-LAST, PREVIOUS = ".pt", ".previous"
+it, which takes its place should it be damaged. What was there is kept, as it may be no checkpoint
+of ours."""
+LAST, PREVIOUS, DAMAGED = ".pt", ".previous", ".damaged"
 BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
 """What zipfile raises of a damaged file; one bit can make it an encrypted one."""
 
@@ -155,7 +156,10 @@ def _load(path: Path) -> dict | None:
             damage = damage or f"checkpoint {candidate} is damaged ({error})"
             continue
         if damage is not None:
-            print(f"{damage}; going on from the one before it.", file=sys.stderr)
+            aside = path.with_suffix(DAMAGED)
+            print(f"{damage}; going on from the one before it. It is kept as {aside}; delete it if "
+                  "it is not yours.", file=sys.stderr)  # fmt: skip
+            os.replace(path, aside)
             os.replace(candidate, path)  # or the next save would put the damaged one in its place
         return state
     if damage is not None:
