@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from recdrop import figures
 from recdrop.plotted import as_csv
-from recdrop.study import plateau, results
+from recdrop.study import plateau, precision, results
 from recdrop.study.conditions import Condition
 from recdrop.study.plateau import Start
 from recdrop.tasks.temporal_order import Classifier, TemporalOrder
@@ -193,6 +193,7 @@ def test_published_are_the_lstms_of_table_1s_recipe(tmp_path):
         "scaled": (condition("moon", scaling="inverted"), 0.9),
         "elsewhere": (condition("gal", length=9), 0.9),
         "at chance": (condition("moon"), 0.3),
+        "rounded": (condition("gal", **precision.settings("bf16", "paper")), 0.9),
         "another cell": (condition("gal", cell="gru"), 0.9),
         "another recipe": (Condition("temporal_order", "gal", 0.5, "step", settings=quick), 0.9),
     }
@@ -203,7 +204,17 @@ def test_published_are_the_lstms_of_table_1s_recipe(tmp_path):
         final = {"last": {"train": train, "test": train}, "best": None}
         results.write(folder, c, status="finished", curve=content["curve"], final=final, data={})
     found = {m["name"] for m in plateau.published(tmp_path)}
-    assert found == {made[name][0].name for name in ("begun", "scaled", "elsewhere", "at chance")}
+    kept = "begun", "scaled", "elsewhere", "at chance", "rounded"
+    assert found == {made[name][0].name for name in kept}
+
+
+def test_operands_of_bfloat16_stand_apart_and_start_from_the_same_network():
+    low = condition("gal", **precision.settings("bf16", "paper"))
+    assert plateau.measure(low, 60) == plateau.measure(condition("gal"), 60)
+    pair = [manifest(c, 0.2, 0.9) for c in (condition("gal"), low)]
+    exact, rounded = plateau.starts(pair)
+    assert (exact.label, rounded.label) == ("gal 0.5 per step", "gal 0.5 per step, bf16")
+    assert exact.epochs == rounded.epochs == (2,)
 
 
 def test_missing_are_the_settings_of_table_1_that_are_not_known(monkeypatch):

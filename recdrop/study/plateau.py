@@ -40,7 +40,7 @@ def measure(condition: Condition, count: int = 600) -> tuple[float, float]:
 
 def _untrained(condition: Condition) -> Classifier:
     s = condition.settings
-    task = TemporalOrder(s["protocol"], s["length"])
+    task = TemporalOrder(s, s["length"])
     network = task.network(condition.recurrent_dropout, condition.forward, condition.seed).double()
     return network.train(condition.per == "sequence")
 
@@ -152,12 +152,14 @@ class Start:
     expected: float
     followed: float | None
     epochs: tuple[int, ...] = ()
+    precision: str = "fp32"
 
     @property
     def label(self) -> str:
         if not self.rate:
             return "none"
-        return f"{self.scheme} {self.rate:g} per {self.per}" + ", Eq. 14" * self.is_scaled
+        kind = f"{self.scheme} {self.rate:g} per {self.per}" + ", Eq. 14" * self.is_scaled
+        return kind if self.precision == "fp32" else f"{kind}, {self.precision}"
 
     @property
     def longer(self) -> float:
@@ -171,11 +173,13 @@ class Start:
 
 
 def published(results_dir: str | os.PathLike) -> list[dict]:
-    """The LSTMs of Table 1's recipe that a folder has: of any length, scheme and scaling."""
+    """The LSTMs of Table 1's recipe that a folder has: of any length, scheme and scaling, and of
+    operands in float32 or bfloat16."""
     return [
         m
         for m in results.read_everything(results_dir)
-        if (m["condition"]["task"], m["protocol"]) == ("temporal_order", "paper")
+        if m["condition"]["task"] == "temporal_order"
+        and m["protocol"] in ("paper", "paper-bf16")
         and "cell" not in m["condition"]["settings"]
     ]
 
@@ -190,7 +194,11 @@ def start(conditions: Iterable[Condition], epochs: Iterable[int] = ()) -> Start:
     follow = epochs and first.per != "sequence"  # what there is nothing to set beside takes minutes
     fully = followed(first) / s["batches"] if follow else None
     setting = first.scheme, first.rate, first.per, first.scaling, s["length"]
-    return Start(*setting, *means, fully, tuple(sorted(epochs)))
+    return Start(*setting, *means, fully, tuple(sorted(epochs)), _precision(first))
+
+
+def _precision(c: Condition) -> str:
+    return c.settings.get("precision", "fp32")
 
 
 def starts(manifests: Iterable[dict]) -> list[Start]:
@@ -199,14 +207,21 @@ def starts(manifests: Iterable[dict]) -> list[Start]:
     for m in manifests:
         c, epochs = memory.condition(m), plateau(m)
         if epochs is not None:
-            key = (c.scheme, c.rate, c.per, c.scaling, c.settings["length"])
+            key = (
+                c.scheme,
+                c.rate,
+                c.per,
+                c.scaling,
+                c.settings["length"],
+                _precision(c) != "fp32",
+            )
             found.setdefault(key, []).append((c, epochs))
     by_seed = (sorted(mine, key=lambda pair: pair[0].seed) for _, mine in sorted(found.items()))
     return [start(*zip(*mine, strict=True)) for mine in by_seed]
 
 
 def missing(known: Iterable[Start]) -> list[Start]:
-    """Settings of Table 1 that are not among the known ones, without epochs."""
+    """Settings of Table 1 that are known in neither precision, without epochs."""
     have = {(s.scheme, s.rate, s.per, s.length) for s in known if not s.is_scaled}
     found = []
     for length in (15, 30):
