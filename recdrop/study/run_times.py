@@ -11,8 +11,10 @@ HEADER = "| table | protocol | trained on | networks | hours of training |\n|---
 def rows(results_dir: str | os.PathLike = "book/results") -> list[dict]:
     """A row for each task, protocol and kind of machine: networks, and hours of training.
 
-    Networks trained at once share their time: a manifest has the seconds of its whole table, which
-    are divided by the number of networks in it. One that has moved counts where it was finished.
+    Networks trained at once share their time: a manifest has the seconds of its whole table until
+    this network ended, which are divided by the number of networks that were in it at first; so
+    what a table took after some of them had ended is counted short. One that has moved counts
+    where it was finished.
     """
     found: dict[tuple, dict] = {}
     for m in results.read_everything(results_dir):
