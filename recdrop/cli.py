@@ -106,17 +106,18 @@ def _manifests_arguments(command: argparse.ArgumentParser, as_json: str) -> None
 
 def _there(results_dir: str) -> None:
     if not from_root(results_dir).is_dir():
-        raise FileNotFoundError(f"no results folder {results_dir!r}; give one with --results-dir")
+        there = str(from_root(results_dir))
+        raise FileNotFoundError(f"no results folder {there!r}; give one with --results-dir")
 
 
 def _results(a: argparse.Namespace) -> None:
     from recdrop.study import tables
 
     _there(a.results_dir)
-    if a.json:
-        print(json.dumps(tables.table(a.table, a.results_dir), indent=1))
-        return
     rows = tables.table(a.table, a.results_dir, beyond=True)
+    if a.json:
+        print(json.dumps(rows, indent=1))
+        return
     shown = [row for row in rows if row["n"] or row["diverged"] or a.all]
     print(f"\nTable {a.table}: mean ± 95 % interval (number of seeds)\n")
     print(tables.markdown(shown) if shown else f"Nothing has been run yet in {a.results_dir}.")

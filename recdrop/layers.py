@@ -66,7 +66,7 @@ class _Recurrent:
     @dropout.setter
     def dropout(self, rate: float) -> None:
         self._keep("_between", threshold(rate, "dropout"))
-        self._dropout = rate
+        self._dropout = vars(self)["dropout"] = rate  # there torch.nn's extra_repr looks for it
 
     def _keep(self, name: str, value) -> None:
         """As a buffer: torch.func.stack_module_state gives each replica dropout of its own.
@@ -76,6 +76,7 @@ class _Recurrent:
         device = getattr(getattr(self, "weight_ih_l0", None), "device", None)
         with torch.inference_mode(False):  # which may end before training begins
             buffer = torch.tensor(value, device=device)
+        self._buffers = self._buffers.copy()  # a shallow copy of the module shares them
         self.register_buffer(name, buffer, persistent=False)
 
     def _apply(self, fn, recurse=True):
@@ -183,7 +184,7 @@ class _Recurrent:
         # Eq. 14 scales in training, Eq. 3 in evaluation.
         inverted, paper = (1 / keep, 1.0) if self.training else (1.0, keep)
         scale = torch.where(self._inverted.bool(), inverted, paper)
-        thresholds = self._thresholds * self.training
+        thresholds = self._thresholds * int(self.training)  # torch.jit.trace takes no truth value
         first = first if len(first) == 2 else [*first, None]
         tensors = (x, *first, *weights, thresholds, scale, self._per_step.bool(), seed, lengths)
         one_network = [None if v is None else v.unsqueeze(0) for v in tensors]
@@ -199,13 +200,13 @@ class _Recurrent:
             hx = (x.new_zeros(slots, x.shape[1], self.hidden_size),) * kinds
         else:
             hx = tuple(hx) if kinds == 2 and not isinstance(hx, Tensor) else (hx,)
-            self._check_states(hx, kinds)
+            self._check_states(hx, kinds, 2 if layouts.is_unbatched(input) else 3)
             hx = tuple(v.unsqueeze(1) for v in hx) if layouts.is_unbatched(input) else hx
         rows_first = x.transpose(0, 1) if self.batch_first else x
         self.check_forward_args(rows_first, hx if kinds == 2 else hx[0], None)  # torch's messages
         return hx
 
-    def _check_states(self, hx: tuple, kinds: int) -> None:
+    def _check_states(self, hx: tuple, kinds: int, rank: int) -> None:
         """What torch.nn leaves to its operator to find."""
         if strange := [type(v).__name__ for v in hx if not isinstance(v, Tensor)]:
             wanted = "a tuple (h_0, c_0) of tensors" if kinds == 2 else "one tensor h_0"
@@ -214,6 +215,9 @@ class _Recurrent:
             raise ValueError(f"hx is not two tensors but {len(hx)}; give an LSTM (h_0, c_0)")
         weights = self.weight_ih_l0.dtype
         for v in hx:
+            if v.dim() != rank:
+                kind = "an unbatched" if rank == 2 else "a batched"
+                raise ValueError(f"hx has {v.dim()} dimensions; {kind} input takes {rank}")
             if v.dtype != weights and not torch._C._is_any_autocast_enabled():
                 raise ValueError(
                     f"hx has dtype {v.dtype} and the weights have {weights}; convert it: "

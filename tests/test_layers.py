@@ -650,9 +650,22 @@ def test_a_module_filled_after_the_fact_has_its_dropout(kind: str):
 
 
 @every_kind
+@pytest.mark.parametrize("rank", [2, 3])
+def test_states_of_the_wrong_rank_are_told_by_theirs(kind: str, rank: int):
+    module, x = ours(kind, some_dropout(kind)), data()
+    hx = torch.zeros(1, B, H, 1).double() if rank == 3 else torch.zeros(1, B, H).double()
+    with pytest.raises(ValueError, match=rf"hx has {rank + 1} dimensions; .* takes {rank}"):
+        module(x if rank == 3 else x[:, 0], (hx, hx) if kind == "LSTM" else hx)
+
+
+@every_kind
 def test_repr_names_the_dropout(kind: str):
     assert "0.4" in repr(ours(kind, some_dropout(kind)))
     assert repr(ours(kind)).startswith(f"{kind}({I}, {H}")
+    module, own = (getattr(of, kind)(I, H, 2, dropout=0.5) for of in (recdrop, nn))
+    assert repr(module) == repr(own)
+    module.dropout = 0.25
+    assert "dropout=0.25" in repr(module)
 
 
 @every_kind

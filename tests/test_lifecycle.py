@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -37,6 +38,37 @@ def test_a_copy_without_dropout_goes_on_to_run_torchs_own(copied: Callable):
     layer, x = copied(recdrop.LSTM(I, H)), torch.randn(T, B, I)
     assert layer._is_plain(x)
     assert not recdrop.LSTM(I, H, recurrent_dropout=RecurrentDropout.gal(0.5))._is_plain(x)
+
+
+@every_kind
+def test_a_shallow_copy_has_its_own_dropout(kind: str):
+    """As torch.nn's has: weights are shared, a rate that is set on the copy is the copy's."""
+    module = getattr(recdrop, kind)(I, H, 2, recurrent_dropout=RecurrentDropout.gal(0.5))
+    x, results = torch.randn(T, B, I), []
+    for _ in range(2):
+        with recdrop.masks.seeding(1):
+            results.append(module(x)[0])
+        other = copy.copy(module)
+        other.recurrent_dropout, other.dropout = None, 0.5
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    assert other.weight_hh_l0 is module.weight_hh_l0
+    assert (module.dropout, other.dropout) == (0.0, 0.5)
+
+
+@every_kind
+@pytest.mark.parametrize("train", [True, False])
+def test_torchscript_traces_it(kind: str, train: bool):
+    drop = RecurrentDropout.gal(0.5, scaling="paper")
+    module, x = (
+        getattr(recdrop, kind)(I, H, recurrent_dropout=drop).train(train),
+        torch.randn(T, B, I),
+    )
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # shapes and types are checked once, while tracing
+        traced = torch.jit.trace(module, (x,), check_trace=not train)
+        assert torch.equal(traced(x)[0], traced(x)[0]) is not train  # masks are drawn anew
+        if not train:
+            torch.testing.assert_close(traced(x)[0], module(x)[0])
 
 
 @every_kind

@@ -1,6 +1,7 @@
 """A result made again from its manifest alone."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,42 @@ def test_other_data_and_a_missing_epoch_are_told(tmp_path):
     told = differences(first, second)
     assert told[0].startswith("data: ")
     assert told[1] == "epochs: 2 then, 1 now"
+
+
+def test_of_a_network_that_diverged_another_epoch_may_have_been_tested():
+    """Which are, depends on the networks that it was trained beside."""
+    often = [{"epoch": n, "loss": 1.0, "train": 0.2, "test": 0.2} for n in (1, 2, 3)]
+    seldom = [{k: v for k, v in e.items() if k != "test"} if n else e for n, e in enumerate(often)]
+    first, second = (
+        {"status": "diverged", "data": {}, "curve": c, "final": {"last": last, "best": None}}
+        for c, last in ((often, often[2]), (seldom, often[0]))
+    )
+    assert differences(first, second) == differences(second, first) == ()
+    other = {**often[2], "test": 0.3}
+    assert differences(first, first | {"final": {"last": other, "best": None}}) == (
+        "last epoch: test 0.2 then, 0.3 now",
+    )
+
+
+def test_a_figure_that_is_no_longer_there_is_told(tmp_path):
+    first = results.load(made(TASKS["order"](), tmp_path))
+    without = [{k: v for k, v in e.items() if k != "train"} for e in first["curve"]]
+    (told,) = differences(first, first | {"curve": without})
+    assert re.fullmatch(r"first in epoch 1: train [0-9.]+ then, None now", told)
+
+
+def test_a_rerun_that_cannot_start_leaves_the_one_before(tmp_path, monkeypatch):
+    def missing(self):
+        raise FileNotFoundError("no corpus")
+
+    path = made(TASKS["words"](), tmp_path / "first")
+    again = tmp_path / "again"
+    rerun(path, again, progress=False)
+    before = (again / path.name).read_bytes()
+    monkeypatch.setattr(WordLanguageModel, "data", property(missing))
+    with pytest.raises(FileNotFoundError, match="no corpus"):
+        rerun(path, again, progress=False)
+    assert (again / path.name).read_bytes() == before
 
 
 def test_a_manifest_is_not_overwritten(tmp_path):

@@ -247,13 +247,23 @@ def test_a_container_of_the_same_name_may_be_writing(tmp_path, monkeypatch, whos
     dead.wait()
     mine = files.processes()
     with monkeypatch.context() as there:
-        there.setattr(files, "processes", lambda: "42" if whose == "its" else mine)
+        there.setattr(files, "processes", lambda: "123456789" if whose == "its" else mine)
         part = files.part_of(tmp_path / "big.pt", dead.pid)
     part.touch()
     written = part.stat().st_mtime - days * 86400
     os.utime(part, (written, written))
     files.clear_parts(tmp_path)
     assert len(list(tmp_path.iterdir())) == left
+
+
+def test_somebody_elses_half_files_are_left_alone(tmp_path):
+    """Browsers call their downloads so."""
+    names = ["ubuntu.iso.part", "big.pt.host.42.part", "film.2024.12.part", "a.part"]
+    for name in names:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    files.clear_parts(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
 
 
 def test_weights_are_kept_to_the_bit(tmp_path):

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from recdrop.figures import learning_curves
-from recdrop.study import files, results
+from recdrop.study import files, results, training
 from recdrop.study.conditions import Condition, grid
 from recdrop.study.rerun import differences
 from recdrop.study.training import train
@@ -458,6 +458,35 @@ def test_a_strange_file_among_the_checkpoints_is_named(tmp_path):
     with pytest.raises(ValueError, match=rf"{re.escape(str(strange))}.*not one of.*move it away"):
         run(tmp_path)
     assert strange.exists()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_strange_file_costs_nothing_that_has_finished(fresh, tmp_path):
+    made = run(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    strange = tmp_path / "checkpoints" / "model.pt"
+    strange.write_bytes(b"mine")
+    if fresh:  # nothing is set aside for a run that cannot start
+        with pytest.raises(ValueError, match=re.escape(str(strange))):
+            run(tmp_path, fresh=True)
+    else:  # nothing is to be trained, so nothing is in the way
+        assert run(tmp_path) == made
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+    assert strange.read_bytes() == b"mine"
+
+
+def test_two_that_meet_a_damaged_checkpoint_lose_nothing(killed, undisturbed, tmp_path):
+    """Both read it before either has written a better one; nor is what was kept before lost."""
+    last, previous = killed
+    good, kept = previous.read_bytes(), last.with_suffix(".damaged")
+    last.write_bytes(b"first")
+    kept.write_bytes(b"earlier")
+    for _ in range(2):
+        assert training._load(last)[training.DAMAGED].startswith(f"checkpoint {last} is damaged")
+    assert (last.read_bytes(), previous.read_bytes()) == (b"first", good)
+    assert_same(tmp_path, run(tmp_path), *undisturbed)
+    assert kept.read_bytes() == b"earlier"
+    assert kept.with_suffix(".damaged-2").read_bytes() == b"first"
 
 
 def test_a_run_that_died_between_two_checkpoints_goes_on_from_the_one_before(

@@ -73,6 +73,29 @@ class Folder:
         """Names of all points that were ever asked for, in order."""
         return sorted(path.stem for path in self.control.glob("*.json"))
 
+    def check(self, point: Point, source: str, fresh: bool = False) -> None:
+        """Raise ValueError where the point's notebook would take the place of something else: of a
+        file that is no sweep's, such as the point's notebook itself, or of another notebook's.
+
+        Args:
+            source: digest of the point's notebook.
+            fresh: what there is of a sweep, will be set aside.
+        """
+        path = self.notebook(point.name)
+        if not path.exists():
+            return
+        outcome = self.outcome(point.name)
+        if outcome is None:
+            raise ValueError(
+                f"{path} is there and was not made by a sweep; give another --out, or move it away"
+            )
+        other = json.loads(path.read_text(encoding="utf-8"))["metadata"]["recdrop"].get("notebook")
+        moved = outcome.source == source  # the same notebook, in a checkout elsewhere
+        if not (fresh or moved or other == point.notebook):
+            raise ValueError(
+                f"{path} was made of another notebook, {other}; give another --out, or --fresh"
+            )
+
     # what has become of it
 
     def outcome(self, name: str) -> Outcome | None:

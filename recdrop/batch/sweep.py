@@ -79,9 +79,12 @@ class Sweep:
         Raises:
             KeyboardInterrupt: on Ctrl-C or SIGTERM, when all kernels have ended.
             OSError: the folder cannot be written to, or the scheduler does not answer.
+            ValueError: a file is in the way that is not these points'.
         """
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told here
         self.folder.create().tidy()
+        for point in self.points:
+            self.folder.check(point, self._notebook(point).digest, self.fresh)
         self.folder.ask(self.points)
         if self.fresh:
             live = claims.held(self.folder.control)

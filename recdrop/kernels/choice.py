@@ -11,7 +11,8 @@ CHOICES = ("auto", "reference", "cpu", "triton")
 
 def choice() -> str:
     """``auto`` (the default) takes a compiled kernel where there is one and warns once where there
-    should be, ``cpu`` and ``triton`` insist on theirs, ``reference`` is plain PyTorch.
+    should be, ``cpu`` and ``triton`` raise an error where theirs is missing for tensors that it
+    would compute, ``reference`` is plain PyTorch.
 
     Raises ValueError for another value.
     """

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 import tempfile
 import time
@@ -57,6 +58,10 @@ def atomic(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+PART = re.compile(r"\.(0|[0-9]{6,})\.[0-9]+\.part$")
+"""The end of the name of a temporary file: of processes, a process, and that it is one."""
+
+
 def part_of(path: Path, pid: int) -> Path:
     """The temporary file beside ``path`` that a process here writes to."""
     return path.with_name(f"{path.name}.{socket.gethostname()}.{processes()}.{pid}.part")
@@ -102,6 +107,8 @@ def clear_parts(folder: Path) -> None:
     """
     mine = f".{socket.gethostname()}.{processes()}."
     for part in folder.rglob("*.part"):
+        if not PART.search(part.name):  # somebody's own
+            continue
         try:
             if mine not in part.name:
                 if time.time() - part.stat().st_mtime > 86400:

@@ -156,9 +156,8 @@ class Start:
 
     @property
     def label(self) -> str:
-        if not self.rate:
-            return "none"
-        kind = f"{self.scheme} {self.rate:g} per {self.per}" + ", Eq. 14" * self.is_scaled
+        kind = f"{self.scheme} {self.rate:g} per {self.per}" if self.rate else "none"
+        kind += ", Eq. 14" * self.is_scaled
         return kind if self.precision == "fp32" else f"{kind}, {self.precision}"
 
     @property

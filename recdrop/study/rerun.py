@@ -88,6 +88,7 @@ def rerun(
             "whose last bits differ"
         )
     writable(folder)
+    _ = work.data  # what lacks its corpus fails before anything that is there is touched
     results.set_aside(folder, [condition])
     with _threads(manifest["made_with"].get("threads", torch.get_num_threads())):
         (again,) = train(work, [condition], folder, progress=progress, device=there)
@@ -136,15 +137,19 @@ def differences(first: dict, second: dict) -> tuple[str, ...]:
             break
     for which in ("last", "best"):
         then, now = first["final"][which], second["final"][which]
-        if then != now:
-            found.append(f"{which} epoch: {_apart(then, now) if then and now else (then, now)}")
+        if not (then and now):
+            found += [] if then == now else [f"{which} epoch: {then} then, {now} now"]
+        # Of a network that diverged it is the last one tested, which may be another.
+        elif then["epoch"] == now["epoch"] and (apart := _apart(then, now)):
+            found.append(f"{which} epoch: {apart}")
     return tuple(found)
 
 
 def _apart(then: dict, now: dict) -> str:
-    """In words; versions need not have tested after the same epochs."""
-    keys = [k for k in then if k in now and then[k] != now[k]]
-    return ", ".join(f"{k} {then[k]} then, {now[k]} now" for k in keys)
+    """In words; not each epoch need have been tested in both."""
+    tested = {"test"} <= then.keys() & now.keys()
+    keys = [k for k in then | now if then.get(k) != now.get(k) and (k != "test" or tested)]
+    return ", ".join(f"{k} {then.get(k)} then, {now.get(k)} now" for k in keys)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -23,8 +24,8 @@ from recdrop.study.replicas import Replicas
 
 CHECKPOINTS = "checkpoints"
 """Folder of interrupted tables, beside the manifests: one file for each table, and the one before
-it, which takes its place should it be damaged. What was there is kept, as it may be no checkpoint
-of ours."""
+it, from which it goes on where that is damaged. What is damaged is kept: it may be no checkpoint of
+ours."""
 LAST, PREVIOUS, DAMAGED = ".pt", ".previous", ".damaged"
 BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
 """What zipfile raises of a damaged file; one bit can make it an encrypted one."""
@@ -82,7 +83,10 @@ def train(
         networks = [task.network(c.recurrent_dropout, c.forward, c.seed) for c in conditions]
         at_once = at_once or chunks.fitting(task, networks[0], device)
         _ = task.data, networks.clear()
+        with arithmetic(task.settings, device):
+            pass
         if fresh:
+            _ = list(_interrupted(folder / CHECKPOINTS, {}))
             results.set_aside(folder, conditions)
         (folder / CHECKPOINTS).mkdir(exist_ok=True)
     # Whoever was killed after its last result left nothing to train, but perhaps half a file.
@@ -90,7 +94,7 @@ def train(
     by_name = {c.name: c for c in conditions}
     options = {"progress": progress, "checkpoint_every": checkpoint_every, "device": device}
     options["until"] = until
-    for path, names in _interrupted(folder / CHECKPOINTS, by_name, fresh):
+    for path, names in _interrupted(folder / CHECKPOINTS, by_name, fresh, strict=bool(todo)):
         if todo & names:
             made = _train_table(task, by_name, names, folder, path, **options)
             done |= made
@@ -113,17 +117,24 @@ def begun(results_dir: str | os.PathLike, conditions: list[Condition]) -> Iterat
         ValueError: a checkpoint is damaged, and the one before it.
     """
     by_name = {c.name: c for c in conditions}
-    for _, names in _interrupted(files.from_root(results_dir) / CHECKPOINTS, by_name, fresh=False):
+    for _, names in _interrupted(files.from_root(results_dir) / CHECKPOINTS, by_name):
         yield [c for c in conditions if c.name in names]
 
 
 def _interrupted(
-    folder: Path, by_name: dict[str, Condition], fresh: bool
+    folder: Path, by_name: dict[str, Condition], fresh: bool = False, strict: bool = True
 ) -> Iterator[tuple[Path, set[str]]]:
-    """Checkpoints of tables whose networks are all asked for; others wait for who asks for them."""
+    """Checkpoints of tables whose networks are all asked for; others wait for who asks for them.
+
+    Raises ValueError for one that cannot be read if ``strict``: whose it is, it does not tell."""
     found = {p.with_suffix(LAST) for p in folder.glob("*") if p.suffix in (LAST, PREVIOUS)}
     for path in sorted(found):
-        state = _load(path)
+        try:
+            state = _load(path)
+        except ValueError:
+            if strict:
+                raise
+            continue
         if state is None:  # another process has finished the table since
             continue
         names = set(state["names"])
@@ -144,8 +155,15 @@ class _Damaged(Exception):
     pass
 
 
+def _unused(checkpoint: Path) -> Path:
+    """A name for a damaged checkpoint to be kept under: it may be somebody's file of that name."""
+    names = (checkpoint.with_suffix(f"{DAMAGED}-{n}" if n > 1 else DAMAGED) for n in count(1))
+    return next(path for path in names if not path.exists())
+
+
 def _load(path: Path) -> dict | None:
-    """The checkpoint, or the one before it where it is damaged; None where there is neither."""
+    """The checkpoint, or, with what DAMAGED says of it, the one before it where it is damaged; None
+    where there is neither."""
     damage = None
     for candidate in (path, path.with_suffix(PREVIOUS)):
         try:
@@ -156,11 +174,8 @@ def _load(path: Path) -> dict | None:
             damage = damage or f"checkpoint {candidate} is damaged ({error})"
             continue
         if damage is not None:
-            aside = path.with_suffix(DAMAGED)
-            print(f"{damage}; going on from the one before it. It is kept as {aside}; delete it if "
-                  "it is not yours.", file=sys.stderr)  # fmt: skip
-            os.replace(path, aside)
-            os.replace(candidate, path)  # or the next save would put the damaged one in its place
+            # It is moved when a whole one takes its place: whoever dies before that loses nothing.
+            state[DAMAGED] = damage
         return state
     if damage is not None:
         raise ValueError(
@@ -221,7 +236,10 @@ def _train_table(
     state = {"names": sorted(names), "epoch": 0, "begun": None, "seconds_on": {}, "frozen": []}
     state |= {"curves": {name: [] for name in names}, "items": {}, "data": task.data, "commits": []}
     where = results.device_name(device)
+    damage = None
     if found := _load(checkpoint):
+        if damage := found.pop(DAMAGED, None):
+            print(f"{damage}; going on from the one before it.", file=sys.stderr)
         _check_data(checkpoint, found.get("data", task.data), task.data)
         state |= found
         table.load_state_dict(state.pop("table"))
@@ -231,12 +249,16 @@ def _train_table(
     manifests, saved = {}, time.perf_counter()
 
     def save() -> None:
-        nonlocal saved
+        nonlocal saved, damage
         with files.atomic(checkpoint) as part:
             with open(part, "wb") as file:  # so that a full disk is an OSError, and says so
                 torch.save(state | {"table": table.state_dict()}, file)
+            aside = checkpoint.with_suffix(PREVIOUS) if damage is None else _unused(checkpoint)
             with suppress(FileNotFoundError):
-                os.replace(checkpoint, checkpoint.with_suffix(PREVIOUS))
+                os.replace(checkpoint, aside)
+                if damage is not None:
+                    bar.say(f"what was damaged is kept as {aside}")
+            damage = None
         saved = time.perf_counter()
 
     def spend() -> None:
@@ -261,7 +283,9 @@ def _train_table(
         while set(table.names) - set(state["frozen"]):
             measured = task.train_epoch(table.train(), state["epoch"], tick, state["begun"])
             # What is validated, is so after each epoch: its learning rate may depend on it.
-            if task.validated_by or task.is_due(state["epoch"] + 1, measured):
+            if task.validated_by or task.is_due(
+                state["epoch"] + 1, {k: v[table.alive] for k, v in measured.items()}
+            ):
                 measured |= task.evaluate(table.train(False))
             tested = measured.pop("items", None)  # (R, items, sums)
             state["epoch"], state["begun"] = state["epoch"] + 1, None

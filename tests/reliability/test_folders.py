@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from disturb import HERE, ROOT, figures, litter, until
@@ -17,6 +18,7 @@ pytest.importorskip("psutil", reason="claims need psutil")
 from recdrop.batch import claims, status
 from recdrop.batch.folder import Folder, Outcome, with_error, write
 from recdrop.batch.grid import Point
+from recdrop.cli import main
 from recdrop.study.files import part_of
 
 POINT = Point("a-n=1", "a.ipynb", {"n": 1})
@@ -239,6 +241,31 @@ def test_fresh_sets_aside_what_had_finished_until_the_next(tmp_path):
     folder.set_aside(POINT.name)
     assert '"seconds": 1' in replaced.read_text(), "a failure replaces nothing"
     assert litter(tmp_path, 1) == []
+
+
+def test_nothing_takes_the_place_of_what_is_no_result_of_its_notebook(tmp_path):
+    folder = Folder(tmp_path).create()
+    folder.check(POINT, "x")
+    own = folder.notebook(POINT.name)
+    own.write_text(json.dumps(NOTEBOOK))
+    for fresh in (False, True):
+        with pytest.raises(ValueError, match=rf"{re.escape(str(own))} .*not made by a sweep"):
+            folder.check(POINT, "x", fresh)
+    publish(folder, source="x")
+    folder.check(POINT, "a later version")
+    other = replace(POINT, notebook="elsewhere/a.ipynb")
+    folder.check(other, "x")  # the same notebook in a checkout that has moved
+    with pytest.raises(ValueError, match=r"made of another notebook, a.ipynb; give another --out"):
+        folder.check(other, "y")
+    folder.check(other, "y", fresh=True)
+
+
+def test_a_notebook_is_not_executed_into_its_own_place(tmp_path, capsys):
+    source = tmp_path / "a.ipynb"
+    source.write_text(json.dumps(NOTEBOOK))
+    assert main(["run", str(source), "--out", str(tmp_path)]) == 2
+    assert "give another --out" in capsys.readouterr().err
+    assert json.loads(source.read_text()) == NOTEBOOK
 
 
 def test_status_tells_what_there_is(tmp_path):
