@@ -21,7 +21,7 @@ def test_other_protocols_stand_in_tables_of_their_own(tmp_path):
     for protocol in ("quick", "paper-bf16"):
         finished(tmp_path, "gal", protocol)
     protocols = ResultsExplorer(tmp_path).tables["2"]["protocols"]
-    assert [p["name"] for p in protocols] == ["paper", "quick", "paper-bf16"]
+    assert [p["name"] for p in protocols] == ["paper", "paper-bf16", "quick"]
     assert all(p["told"] for p in protocols)
     assert [p["comparable"] for p in protocols] == [True, False, False]
 

@@ -12,6 +12,7 @@ from recdrop.widgets.part import Part, script, style
 TASKS = {1: "Temporal Order", 2: "words", 3: "characters", 4: "entities"}
 TOLD = {
     "paper": "the paper's set-up",
+    "paper-bf16": "the paper's set-up, operands of products rounded to bfloat16",
     "paper-own-vectors": "the paper's set-up but for the word vectors, trained on the text itself",
     "reduced": "the paper's set-up, cut short: beside the paper's figures, no comparison",
     "quick": "a small network for a laptop, no reproduction: the paper's are for orientation",
@@ -40,7 +41,7 @@ class ResultsExplorer(Part):
     scheme = traitlets.Enum((ALL, *SCHEMES, *COMBINED), ALL).tag(sync=True)
     per = traitlets.Enum((ALL, "step", "sequence"), ALL).tag(sync=True)
     forward = traitlets.Enum((ALL, "no", "yes"), ALL).tag(sync=True)
-    protocol = traitlets.Enum((ALL, "comparable", "small"), ALL).tag(sync=True)
+    protocol = traitlets.Enum((ALL, "comparable", "other"), ALL).tag(sync=True)
     run = traitlets.Enum((ALL, "run", "missing"), ALL).tag(sync=True)
 
     def __init__(self, results_dir: str | os.PathLike = BOOK, **settings):

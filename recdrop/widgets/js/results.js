@@ -21,7 +21,7 @@ function render({ model, root }) {
       ...combined.map((scheme) => [scheme, nameOf(scheme)])]),
     choice(model, "per", "Masks per", [[ALL, "all"], ["step", "step"], ["sequence", "sequence"]]),
     choice(model, "forward", "Forward", [[ALL, "all"], ["no", "without"], ["yes", "with"]]),
-    choice(model, "protocol", "Protocol", [[ALL, "all"], ["comparable", "the paper's"], ["small", "smaller"]]),
+    choice(model, "protocol", "Protocol", [[ALL, "all"], ["comparable", "the paper's"], ["other", "others"]]),
     choice(model, "run", "Rows", [[ALL, "all"], ["run", "run here"], ["missing", "not yet run"]]),
   ];
   const forward = controls[3];
@@ -34,7 +34,7 @@ function render({ model, root }) {
     const is = (key, value) => get(key) === ALL || get(key) === value;
     // A rate of 0 is the one network without any scheme; it belongs to each comparison.
     return is("scheme", row.rate ? row.scheme : "none") && (!row.rate || is("per", row.per))
-      && (get("table") === 1 || is("forward", row.forward ? "yes" : "no")) && is("protocol", comparable ? "comparable" : "small")
+      && (get("table") === 1 || is("forward", row.forward ? "yes" : "no")) && is("protocol", comparable ? "comparable" : "other")
       && is("run", row.n || row.diverged ? "run" : "missing");
   };
 
