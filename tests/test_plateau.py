@@ -1,6 +1,7 @@
 """How long networks guess before they begin to learn, and what tells it before they do."""
 
 import math
+from dataclasses import replace
 from statistics import geometric_mean
 
 import pytest
@@ -11,8 +12,9 @@ from torch.nn import functional as F
 from recdrop import figures
 from recdrop.plotted import as_csv
 from recdrop.study import plateau, precision, results
-from recdrop.study.conditions import Condition
+from recdrop.study.conditions import Condition, grid
 from recdrop.study.plateau import Start
+from recdrop.study.replicas import Replicas
 from recdrop.tasks.temporal_order import Classifier, TemporalOrder
 
 
@@ -184,6 +186,36 @@ def test_networks_of_a_setting_stand_together():
     assert start.sensitivity == pytest.approx(geometric_mean(sensitivities))
     updates = plateau.updates_at_chance(start.trace, start.sensitivity, lr=0.1)
     assert start.expected == pytest.approx(updates / 200)  # in an epoch
+
+
+def test_noise_of_batches_shrinks_what_sets_the_read_outs_rows_apart():
+    """By a third in 300 updates of batches of 4; the mean over sixteen networks is told to 2 %."""
+    settings = TemporalOrder("paper", 15).settings
+    task = TemporalOrder(settings | {"hidden": 64, "lr": 0.3, "batch": 4, "batches": 300}, 15)
+    conditions = grid(task.name, task.settings, ["gal"], [0.5], ["step"], seeds=range(16))
+    networks = [task.network(c.recurrent_dropout, False, c.seed) for c in conditions]
+    names, seeds = zip(*((c.name, c.seed) for c in conditions), strict=True)
+    table = Replicas(networks, names, seeds, "sgd", 0.3, 5.0).train()
+
+    def apart() -> Tensor:
+        rows = table.parameters["readout.weight"].detach().clone()
+        return rows - rows.mean(1, keepdim=True)
+
+    before = apart()
+    task.train_epoch(table, 0)
+    left = (before * apart()).sum((1, 2)) / before.square().sum((1, 2))
+    expected = math.exp(-300 * plateau.fading(conditions[0]))
+    assert expected < 0.75
+    assert left.mean().item() == pytest.approx(expected, rel=0.06)
+
+
+def test_fading_is_in_inverse_proportion_to_the_batch():
+    """And as the square of the learning rate."""
+    c = condition("gal")
+    double = replace(c, settings=c.settings | {"batch": 2 * c.settings["batch"]})
+    assert plateau.fading(double) == pytest.approx(plateau.fading(c) / 2)
+    faster = replace(c, settings=c.settings | {"lr": 3 * c.settings["lr"]})
+    assert plateau.fading(faster) == pytest.approx(9 * plateau.fading(c))
 
 
 def test_published_are_the_lstms_of_table_1s_recipe(tmp_path):

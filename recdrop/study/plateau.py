@@ -85,14 +85,35 @@ def updates_at_chance(trace: float, sensitivity: float, lr: float) -> float:
     return 2 * math.sqrt(2 * math.pi / sensitivity) / (lr * trace)
 
 
+def fading(condition: Condition, count: int = 48) -> float:
+    """By what share the noise of batches shrinks, with each update, what sets the read-out's rows
+    ``w_k`` apart while a network guesses.
+
+    A sequence's gradient then has the loss's curvature for its covariance, so with batches of B
+    parameters jitter until the mean loss lies lr / (4 B) of the curvature's trace higher. The
+    layer's weights have ``x / 4 sum |w_k - mean(w)|**2`` of that trace, ``x`` being the squared
+    length of the gradient of a unit of the last state, in the mean over units, sequences and masks
+    (estimated from ``count`` of them). Descent on it is ``dw_k/dt = -lr**2 x / (8 B) w_k``.
+    """
+    s, total = condition.settings, 0.0
+    network = _untrained(condition).train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(condition.seed)
+        for x in sequences(count, s["length"])[0].split(1, 1):
+            (state,) = network.recurrent(network.one_hot(x))[0][-1]
+            probe = torch.randn_like(state)  # whose products with a matrix have its mean square
+            total += _square(torch.autograd.grad(probe @ state, _trained(network))) / len(state)
+    return s["lr"] ** 2 * total / count / (8 * s["batch"])
+
+
 def followed(condition: Condition, step: float = 0.2) -> float:
-    """The same number of updates, with nothing left out but noise, and that probabilities move.
+    """The same number of updates, with nothing left out but that probabilities move.
 
     The equations of which :func:`updates_at_chance` solves the simplest case are followed, by the
     midpoint rule, from the untrained read-out ``w`` (H,), its rows for the classes that end in B
-    less the others, and from the layer's weights ``p`` as they change:
+    less the others, and from the layer's weights ``p`` as they change, with :func:`fading` f:
 
-        dw/dt = lr v / 2,    dp/dt = lr / 8 d(w v)/dp,    v = E[h(B) - h(A)] (H,),
+        dw/dt = lr v / 2 - f w,    dp/dt = lr / 8 d(w v)/dp,    v = E[h(B) - h(A)] (H,),
 
     until the odds are e to 1, ``w v = 4``. Masks are those of steps, in their mean.
 
@@ -104,12 +125,12 @@ def followed(condition: Condition, step: float = 0.2) -> float:
     network = _untrained(condition)
     weights = _trained(network)
     signs = torch.tensor([1.0 if name[1] == "B" else -1.0 for name in CLASSES]).double()
-    w, updates = (signs @ network.readout.weight).detach(), 0.0
+    w, updates, fades = (signs @ network.readout.weight).detach(), 0.0, fading(condition)
 
-    def slopes() -> tuple[Tensor, list[Tensor], float]:
+    def slopes() -> tuple[Tensor, list[Tensor], float, float]:
         v = _change(network, condition, count)
-        gradients = torch.autograd.grad(w @ v, weights)
-        return lr / 2 * v.detach(), [lr / 8 * g for g in gradients], (w @ v).item()
+        dp = [lr / 8 * g for g in torch.autograd.grad(w @ v, weights)]
+        return lr / 2 * v.detach() - fades * w, dp, (w @ v).item(), v.norm().item()
 
     @torch.no_grad()
     def move(to_w: Tensor, to_weights: list[Tensor], time: float) -> None:
@@ -117,14 +138,14 @@ def followed(condition: Condition, step: float = 0.2) -> float:
         torch._foreach_add_(weights, to_weights, alpha=time)
 
     while True:
-        dw, dp, signal = slopes()
+        dw, dp, signal, u = slopes()
         if signal > 4:
             return updates
-        u = dw.norm().item() * 2 / lr
         # So much that nothing changes by more than a share: the signal grows by both.
-        time = step * u * w.norm().item() / (lr / 2 * u * u + 8 / lr * _square(dp))
+        product = u * w.norm().item()
+        time = step * product / (lr / 2 * u * u + 8 / lr * _square(dp) + fades * product)
         move(dw, dp, time / 2)
-        mid_w, mid_p, _ = slopes()
+        mid_w, mid_p, *_ = slopes()
         move(dw, dp, -time / 2)
         move(mid_w, mid_p, time)
         updates += time
