@@ -217,7 +217,9 @@ class _Recurrent:
         for v in hx:
             if v.dim() != rank:
                 kind = "an unbatched" if rank == 2 else "a batched"
-                raise ValueError(f"hx has {v.dim()} dimensions; {kind} input takes {rank}")
+                raise ValueError(
+                    f"hx has the shape {list(v.shape)}; {kind} input takes {rank} dimensions"
+                )
             if v.dtype != weights and not torch._C._is_any_autocast_enabled():
                 raise ValueError(
                     f"hx has dtype {v.dtype} and the weights have {weights}; convert it: "
