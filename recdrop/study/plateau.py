@@ -161,7 +161,7 @@ def plateau(manifest: dict) -> int | None:
 class Start:
     """The networks of one setting, of all seeds: what was measured of them untrained, the epochs
     that this lets one expect at chance (``followed`` of the first seed alone, where masks are those
-    of steps and there are epochs), and those that they spent there."""
+    of steps and the budget is not exceeded), and those that they spent there."""
 
     scheme: str
     rate: float
@@ -210,8 +210,8 @@ def start(conditions: Iterable[Condition], epochs: Iterable[int] = ()) -> Start:
     first, s = conditions[0], conditions[0].settings
     measured = [measure(c) for c in conditions]
     expected = [updates_at_chance(*m, s["lr"]) / s["batches"] for m in measured]
-    means = (geometric_mean(v) for v in (*zip(*measured, strict=True), expected))
-    follow = epochs and first.per != "sequence"  # what there is nothing to set beside takes minutes
+    means = [geometric_mean(v) for v in (*zip(*measured, strict=True), expected)]
+    follow = means[-1] <= s["epochs"] and first.per != "sequence"  # beyond, it would take an hour
     fully = followed(first) / s["batches"] if follow else None
     setting = first.scheme, first.rate, first.per, first.scaling, s["length"]
     return Start(*setting, *means, fully, tuple(sorted(epochs)), _precision(first))
