@@ -475,6 +475,17 @@ def test_a_strange_file_costs_nothing_that_has_finished(fresh, tmp_path):
     assert strange.read_bytes() == b"mine"
 
 
+def test_a_fresh_run_in_a_precision_that_there_is_not_sets_nothing_aside(tmp_path):
+    run(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    task = Order()
+    wanted = conditions(task)
+    task.settings["precision"] = "tf32"
+    with pytest.raises(ValueError, match="exists on a GPU alone"):
+        train(task, wanted, tmp_path, fresh=True, progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
 def test_two_that_meet_a_damaged_checkpoint_lose_nothing(killed, undisturbed, tmp_path):
     """Both read it before either has written a better one; nor is what was kept before lost."""
     last, previous = killed

@@ -82,9 +82,9 @@ class Sweep:
             ValueError: a file is in the way that is not these points'.
         """
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told here
-        self.folder.create().tidy()
         for point in self.points:
             self.folder.check(point, self._notebook(point).digest, self.fresh)
+        self.folder.create().tidy()
         self.folder.ask(self.points)
         if self.fresh:
             live = claims.held(self.folder.control)

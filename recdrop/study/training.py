@@ -83,7 +83,7 @@ def train(
         networks = [task.network(c.recurrent_dropout, c.forward, c.seed) for c in conditions]
         at_once = at_once or chunks.fitting(task, networks[0], device)
         _ = task.data, networks.clear()
-        with arithmetic(task.settings, device):
+        with arithmetic(task.settings, device):  # or it is no precision of this device
             pass
         if fresh:
             _ = list(_interrupted(folder / CHECKPOINTS, {}))

@@ -266,6 +266,7 @@ def test_a_notebook_is_not_executed_into_its_own_place(tmp_path, capsys):
     assert main(["run", str(source), "--out", str(tmp_path)]) == 2
     assert "give another --out" in capsys.readouterr().err
     assert json.loads(source.read_text()) == NOTEBOOK
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_status_tells_what_there_is(tmp_path):
