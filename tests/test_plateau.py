@@ -37,11 +37,8 @@ def manifest(c: Condition, *train: float | None) -> dict:
 
 
 def untrained(c: Condition) -> Classifier:
-    return (
-        TemporalOrder("paper", c.settings["length"])
-        .network(c.recurrent_dropout, False, c.seed)
-        .double()
-    )
+    task = TemporalOrder(c.settings, c.settings["length"])
+    return task.network(c.recurrent_dropout, False, c.seed).double()
 
 
 def trace(c: Condition, count: int = 600) -> float:
@@ -132,26 +129,26 @@ def test_read_out_and_trace_leave_all_bounds_when_the_formula_says(u: float, sen
     assert plateau.updates_at_chance(start, sensitivity, lr) == pytest.approx(updates, rel=1e-3)
 
 
-@pytest.mark.parametrize("scheme", ["none", "moon"])
+@pytest.mark.parametrize("scheme", ["none", "gal", "semeniuta", "moon"])
 def test_followed_equations_are_gradient_descent_on_the_mean_loss(scheme: str):
-    """On all sequences of three symbols, under masks' means, to where odds are e to 1."""
-    c = condition(scheme, "none" if scheme == "none" else "step")
+    """On all sequences of three symbols, under masks' means, where batches make no noise and only
+    the last A or B is to be told: of the first, which hastens it by a tenth in sequences as short
+    as this, the equations know nothing."""
+    c = condition(scheme, "none" if scheme == "none" else "step", batch=10**9)
     network, updates = untrained(c).eval(), 0
     trained = [v for v in network.parameters() if v.requires_grad]
     sign = torch.tensor([-1.0, 1.0, -1.0, 1.0]).double()
+    target = F.one_hot(EVERYTHING[1], 2).double().repeat(1, 2) / 2
     while True:
         last = states(network)
         v = (last[EVERYTHING[1] == 1] - last[EVERYTHING[1] == 0]).mean(0)
-        if sign @ network.readout.weight @ v > 4:
+        if sign @ network.readout.weight @ v > 1:
             break
-        target = 2 * EVERYTHING[0] + EVERYTHING[1]
-        loss = F.cross_entropy(network.readout(last), target)
+        gradients = torch.autograd.grad(F.cross_entropy(network.readout(last), target), trained)
         with torch.no_grad():
-            torch._foreach_add_(
-                trained, torch.autograd.grad(loss, trained), alpha=-c.settings["lr"]
-            )
+            torch._foreach_add_(trained, gradients, alpha=-c.settings["lr"])
         updates += 1
-    assert plateau.followed(c) == pytest.approx(updates, rel=0.04)
+    assert plateau.followed(c) == pytest.approx(updates, rel=0.06)
 
 
 def test_equations_are_not_followed_under_masks_of_sequences():
@@ -204,18 +201,51 @@ def test_noise_of_batches_shrinks_what_sets_the_read_outs_rows_apart():
     before = apart()
     task.train_epoch(table, 0)
     left = (before * apart()).sum((1, 2)) / before.square().sum((1, 2))
-    expected = math.exp(-300 * plateau.fading(conditions[0]))
+    rows = before[0].double()
+    fade = torch.stack([plateau.fading(networks[0].double(), conditions[0], w, 0) for w in rows])
+    expected = math.exp(-300 * (rows * fade).sum() / rows.square().sum())
     assert expected < 0.75
     assert left.mean().item() == pytest.approx(expected, rel=0.06)
+
+
+def test_what_noise_takes_is_the_square_of_all_gradients_of_the_last_state():
+    """Of sequences of three symbols there are eight, and here all gradients of all units."""
+    c = condition("none", "none", hidden=6)
+    network = untrained(c)
+    weights = plateau._trained(network)
+    square = torch.zeros(6, 6).double()
+    for last in states(network):
+        rows = [torch.autograd.grad(unit, weights, retain_graph=True) for unit in last]
+        jacobian = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
+        square += jacobian @ jacobian.T / 8
+    before = [p.detach().clone() for p in weights]
+    w = torch.randn(6, generator=torch.Generator().manual_seed(0)).double()
+    found = plateau.fading(network, c, w, seed=0, count=2000)
+    torch.testing.assert_close(found, 0.1**2 / (8 * 32) * square @ w, rtol=0.02, atol=0)
+    torch.testing.assert_close(weights, before)
+
+
+def test_what_noise_takes_leaves_network_and_random_state_alone():
+    c = condition("gal")
+    network, before = untrained(c).eval(), torch.get_rng_state()
+    w = torch.ones(256).double()
+    first = plateau.fading(network, c, w, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not network.training
+    torch.testing.assert_close(plateau.fading(network, c, w, seed=1), first)
+    assert not torch.allclose(plateau.fading(network, c, w, seed=2), first)
 
 
 def test_fading_is_in_inverse_proportion_to_the_batch():
     """And as the square of the learning rate."""
     c = condition("gal")
-    double = replace(c, settings=c.settings | {"batch": 2 * c.settings["batch"]})
-    assert plateau.fading(double) == pytest.approx(plateau.fading(c) / 2)
-    faster = replace(c, settings=c.settings | {"lr": 3 * c.settings["lr"]})
-    assert plateau.fading(faster) == pytest.approx(9 * plateau.fading(c))
+    network, w = untrained(c), torch.ones(256).double()
+
+    def fading(**settings) -> Tensor:
+        return plateau.fading(network, replace(c, settings=c.settings | settings), w, seed=0)
+
+    torch.testing.assert_close(fading(batch=64), fading() / 2)
+    torch.testing.assert_close(fading(lr=0.3), fading() * 9)
 
 
 def test_published_are_the_lstms_of_table_1s_recipe(tmp_path):

@@ -5,6 +5,7 @@ of the sequence. So what reaches the end, and how much an update can change that
 the *untrained* network, and gives the epochs that it will spend at chance.
 """
 
+import itertools
 import math
 import os
 from collections.abc import Iterable
@@ -85,37 +86,55 @@ def updates_at_chance(trace: float, sensitivity: float, lr: float) -> float:
     return 2 * math.sqrt(2 * math.pi / sensitivity) / (lr * trace)
 
 
-def fading(condition: Condition, count: int = 48) -> float:
-    """By what share the noise of batches shrinks, with each update, what sets the read-out's rows
-    ``w_k`` apart while a network guesses.
+def fading(
+    network: Classifier, condition: Condition, w: Tensor, seed: int, count: int = 4
+) -> Tensor:
+    """What the noise of batches takes with each update from a difference ``w`` (H,) of the
+    read-out's rows while a network guesses.
 
-    A sequence's gradient then has the loss's curvature for its covariance, so with batches of B
-    parameters jitter until the mean loss lies lr / (4 B) of the curvature's trace higher. The
-    layer's weights have ``x / 4 sum |w_k - mean(w)|**2`` of that trace, ``x`` being the squared
-    length of the gradient of a unit of the last state, in the mean over units, sequences and masks
-    (estimated from ``count`` of them). Descent on it is ``dw_k/dt = -lr**2 x / (8 B) w_k``.
+    A sequence's gradient then has the loss's curvature for its covariance, so with batches of B the
+    layer's weights jitter until the mean loss lies lr / (4 B) of the curvature's trace higher. They
+    have ``E |d(w_k - mean(w)) h|**2 / 4``, summed over rows, of that trace: by ``J`` (H, weights),
+    the gradients of the last state ``h``, it pulls ``w`` back by ``lr**2 / (8 B) E[J J'] w``. The
+    mean is over ``count`` sequences and masks, drawn from ``seed``; ``J J' w`` is the change of
+    ``h`` along the gradient of ``w h``, and taken as a difference.
     """
-    s, total = condition.settings, 0.0
-    network = _untrained(condition).train()
+    s, weights, mode = condition.settings, _trained(network), network.training
+    network.train()
+
+    def last(n: int) -> Tensor:
+        torch.manual_seed(masks[n])  # the same each time
+        return network.recurrent(network.one_hot(x[:, n : n + 1]))[0][-1, 0]
+
+    total = torch.zeros_like(w)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(condition.seed)
-        for x in sequences(count, s["length"])[0].split(1, 1):
-            (state,) = network.recurrent(network.one_hot(x))[0][-1]
-            probe = torch.randn_like(state)  # whose products with a matrix have its mean square
-            total += _square(torch.autograd.grad(probe @ state, _trained(network))) / len(state)
-    return s["lr"] ** 2 * total / count / (8 * s["batch"])
+        torch.manual_seed(seed)
+        x, _ = sequences(count, s["length"])
+        masks = torch.randint(2**31, (count,)).tolist()
+        for n in range(count):
+            along = torch.autograd.grad(last(n) @ w, weights)
+            step = 1e-3 / math.sqrt(_square(along))
+            with torch.no_grad():
+                torch._foreach_add_(weights, along, alpha=step)
+                total += last(n) / (2 * step)
+                torch._foreach_add_(weights, along, alpha=-2 * step)
+                total -= last(n) / (2 * step)
+                torch._foreach_add_(weights, along, alpha=step)
+    network.train(mode)
+    return s["lr"] ** 2 / (8 * s["batch"]) * total / count
 
 
 def followed(condition: Condition, step: float = 0.2) -> float:
-    """The same number of updates, with nothing left out but that probabilities move.
+    """The same number of updates, from equations of which :func:`updates_at_chance` solves the
+    simplest case.
 
-    The equations of which :func:`updates_at_chance` solves the simplest case are followed, by the
-    midpoint rule, from the untrained read-out ``w`` (H,), its rows for the classes that end in B
-    less the others, and from the layer's weights ``p`` as they change, with :func:`fading` f:
+    They are followed, by the midpoint rule, from the untrained read-out ``w`` (H,), its rows for
+    the classes that end in B less the others, and from the layer's weights ``p`` as they change,
 
-        dw/dt = lr v / 2 - f w,    dp/dt = lr / 8 d(w v)/dp,    v = E[h(B) - h(A)] (H,),
+        dw/dt = lr v / 2 - fading(w),    dp/dt = lr / 8 d(w v)/dp,    v = E[h(B) - h(A)] (H,),
 
-    until the odds are e to 1, ``w v = 4``. Masks are those of steps, in their mean.
+    until ``w v = 1``. Left out is that probabilities move, and what noise does to the layer's own
+    weights. Masks are those of steps, in their mean.
 
     Raises ValueError for masks of sequences, of which a mean takes too many.
     """
@@ -125,30 +144,36 @@ def followed(condition: Condition, step: float = 0.2) -> float:
     network = _untrained(condition)
     weights = _trained(network)
     signs = torch.tensor([1.0 if name[1] == "B" else -1.0 for name in CLASSES]).double()
-    w, updates, fades = (signs @ network.readout.weight).detach(), 0.0, fading(condition)
+    w = (signs @ network.readout.weight).detach()
+    updates = time = before = 0.0
+    # Always the same few sequences would leave w a way around what they tell.
+    draws = itertools.count(10**6 * condition.seed)
 
     def slopes() -> tuple[Tensor, list[Tensor], float, float]:
+        """dw/dt, dp/dt, ``w v``, and its relative change."""
         v = _change(network, condition, count)
         dp = [lr / 8 * g for g in torch.autograd.grad(w @ v, weights)]
-        return lr / 2 * v.detach() - fades * w, dp, (w @ v).item(), v.norm().item()
+        v, fades = v.detach(), fading(network, condition, w, next(draws))
+        product = v.norm() * w.norm()
+        # Each part counts, whatever its sign: time steps are to follow all of them.
+        rate = (lr / 2 * v @ v + 8 / lr * _square(dp)) / product + fades.norm() / w.norm()
+        return lr / 2 * v - fades, dp, (w @ v).item(), rate.item()
 
     @torch.no_grad()
     def move(to_w: Tensor, to_weights: list[Tensor], time: float) -> None:
         w.add_(to_w, alpha=time)
         torch._foreach_add_(weights, to_weights, alpha=time)
 
-    while True:
-        dw, dp, signal, u = slopes()
-        if signal > 4:
-            return updates
-        # So much that nothing changes by more than a share: the signal grows by both.
-        product = u * w.norm().item()
-        time = step * product / (lr / 2 * u * u + 8 / lr * _square(dp) + fades * product)
+    dw, dp, signal, rate = slopes()
+    while signal < 1:
+        time = step / rate  # nothing changes by more than a share
         move(dw, dp, time / 2)
         mid_w, mid_p, *_ = slopes()
         move(dw, dp, -time / 2)
         move(mid_w, mid_p, time)
-        updates += time
+        updates, before = updates + time, signal
+        dw, dp, signal, rate = slopes()
+    return updates - time * (signal - 1) / (signal - before)
 
 
 def plateau(manifest: dict) -> int | None:
