@@ -104,8 +104,8 @@ def longer(
 def plateaus(known: list[Start], missing: list[Start], budget: int) -> Figure:
     """Epochs at chance against those that the untrained network lets one expect.
 
-    Hollow markers are networks that have not begun to learn, where they are expected to; the
-    dotted line is the most epochs that Table 1 grants.
+    Hollow markers are networks that have not been run, at ``t*``; the dotted line is the most
+    epochs that Table 1 grants.
     """
     figure, axes = panels(1, 1, 3.4)
     ax = axes[0, 0]
@@ -123,9 +123,10 @@ def plateaus(known: list[Start], missing: list[Start], budget: int) -> Figure:
             epochs = [s.expected for s in ahead]
             ax.plot(epochs, epochs, markersize=6, markerfacecolor="none",
                     label=f"_{label}, not begun", **style)  # fmt: skip
-    if full := [(s.expected, s.followed) for s in known if s.followed is not None]:
+    everything = [*known, *missing]
+    if full := [(s.expected, s.followed) for s in everything if s.followed is not None]:
         ax.plot(*zip(*full, strict=True), "_", color=INK, markersize=9, label="equations followed")
-    ends = [f(s.expected for s in [*known, *missing]) for f in (min, max)]
+    ends = [f(s.expected for s in everything) for f in (min, max)]
     ax.plot(ends, ends, color=GREY, linewidth=1, zorder=0, label="t*")
     ax.axhline(budget, color=GREY, linestyle=":", linewidth=1)
     ax.text(ends[0], budget, f"{budget:,} epochs", va="bottom", fontsize=8)

@@ -8,7 +8,7 @@ the *untrained* network, and gives the epochs that it will spend at chance.
 import itertools
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import geometric_mean
 
@@ -34,7 +34,7 @@ def measure(condition: Condition, count: int = 600) -> tuple[float, float]:
     their mean; masks of a sequence are drawn, the same for A and for B.
     """
     network = _untrained(condition)
-    trace = _change(network, condition, count).norm()
+    trace = _change(network, condition, count, condition.seed).norm()
     gradients = torch.autograd.grad(trace.log(), _trained(network))
     return trace.item(), _square(gradients)
 
@@ -54,9 +54,9 @@ def _square(tensors: Iterable[Tensor]) -> float:
     return sum(v.square().sum().item() for v in tensors)
 
 
-def _change(network: Classifier, condition: Condition, count: int) -> Tensor:
-    """``E[h(B) - h(A)]`` (H,) over ``count`` sequences and their masks."""
-    length, seed = condition.settings["length"], condition.seed
+def _change(network: Classifier, condition: Condition, count: int, seed: int) -> Tensor:
+    """``E[h(B) - h(A)]`` (H,) over ``count`` sequences and their masks, drawn from ``seed``."""
+    length = condition.settings["length"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         x, _ = sequences(count, length)  # (T, count): A and B are 0 and 1
@@ -124,7 +124,7 @@ def fading(
     return s["lr"] ** 2 / (8 * s["batch"]) * total / count
 
 
-def followed(condition: Condition, step: float = 0.2) -> float:
+def followed(condition: Condition, step: float = 0.3) -> float:
     """The same number of updates, from equations of which :func:`updates_at_chance` solves the
     simplest case.
 
@@ -134,26 +134,25 @@ def followed(condition: Condition, step: float = 0.2) -> float:
         dw/dt = lr v / 2 - fading(w),    dp/dt = lr / 8 d(w v)/dp,    v = E[h(B) - h(A)] (H,),
 
     until ``w v = 1``. Left out is that probabilities move, and what noise does to the layer's own
-    weights. Masks are those of steps, in their mean.
-
-    Raises ValueError for masks of sequences, of which a mean takes too many.
+    weights. In ``v`` masks of steps are in their mean. Sequences, masks of sequences and what fades
+    are a few draws, new ones whenever slopes are taken: the many steps take the mean.
     """
-    if condition.per == "sequence":
-        raise ValueError(f"{condition.name} has masks of sequences; give one with masks of steps")
-    lr, count = condition.settings["lr"], 2 * condition.settings["length"] // 3
+    lr, length = condition.settings["lr"], condition.settings["length"]
+    count = 20 if condition.per == "sequence" else length // 3
     network = _untrained(condition)
     weights = _trained(network)
     signs = torch.tensor([1.0 if name[1] == "B" else -1.0 for name in CLASSES]).double()
     w = (signs @ network.readout.weight).detach()
     updates = time = before = 0.0
-    # Always the same few sequences would leave w a way around what they tell.
+    # Always the same few would leave w a way around what they tell.
     draws = itertools.count(10**6 * condition.seed)
 
     def slopes() -> tuple[Tensor, list[Tensor], float, float]:
         """dw/dt, dp/dt, ``w v``, and its relative change."""
-        v = _change(network, condition, count)
+        seed = next(draws)
+        v = _change(network, condition, count, seed)
         dp = [lr / 8 * g for g in torch.autograd.grad(w @ v, weights)]
-        v, fades = v.detach(), fading(network, condition, w, next(draws))
+        v, fades = v.detach(), fading(network, condition, w, seed)
         product = v.norm() * w.norm()
         # Each part counts, whatever its sign: time steps are to follow all of them.
         rate = (lr / 2 * v @ v + 8 / lr * _square(dp)) / product + fades.norm() / w.norm()
@@ -185,8 +184,8 @@ def plateau(manifest: dict) -> int | None:
 @dataclass(frozen=True)
 class Start:
     """The networks of one setting, of all seeds: what was measured of them untrained, the epochs
-    that this lets one expect at chance (``followed`` of the first seed alone, where masks are those
-    of steps and the budget is not exceeded), and those that they spent there."""
+    that this lets one expect at chance (``followed`` of the first seed alone, and None where it is
+    not known), and those that they spent there."""
 
     scheme: str
     rate: float
@@ -229,51 +228,76 @@ def published(results_dir: str | os.PathLike) -> list[dict]:
     ]
 
 
-def start(conditions: Iterable[Condition], epochs: Iterable[int] = ()) -> Start:
+def setting(c: Condition) -> str:
+    """The untrained network's name, of whatever precision it will be trained in."""
+    per, length = f"per {c.per}", c.settings["length"]
+    return f"{c.scheme} {c.rate:g} {per}, {c.scaling}, {length} symbols, seed {c.seed}"
+
+
+def start(
+    conditions: Iterable[Condition], epochs: Iterable[int] = (), kept: Mapping[str, float] = {}
+) -> Start:
     """Of networks that differ in their seeds alone; what is measured in the geometric mean."""
     conditions = list(conditions)
     first, s = conditions[0], conditions[0].settings
     measured = [measure(c) for c in conditions]
     expected = [updates_at_chance(*m, s["lr"]) / s["batches"] for m in measured]
     means = [geometric_mean(v) for v in (*zip(*measured, strict=True), expected)]
-    follow = means[-1] <= s["epochs"] and first.per != "sequence"  # beyond, it would take an hour
-    fully = followed(first) / s["batches"] if follow else None
-    setting = first.scheme, first.rate, first.per, first.scaling, s["length"]
-    return Start(*setting, *means, fully, tuple(sorted(epochs)), _precision(first))
+    known = first.scheme, first.rate, first.per, first.scaling, s["length"]
+    fully = kept.get(setting(first))
+    return Start(*known, *means, fully, tuple(sorted(epochs)), _precision(first))
 
 
 def _precision(c: Condition) -> str:
     return c.settings.get("precision", "fp32")
 
 
-def starts(manifests: Iterable[dict]) -> list[Start]:
-    """By setting; of networks that have begun to learn."""
+def starts(manifests: Iterable[dict], kept: Mapping[str, float] = {}) -> list[Start]:
+    """By setting; of networks that have begun to learn. ``kept`` has what is followed, by
+    :func:`setting`: see :mod:`recdrop.study.followed`."""
+    return [start(*zip(*mine, strict=True), kept=kept) for mine in _begun(manifests)]
+
+
+def _begun(manifests: Iterable[dict]) -> list[list[tuple[Condition, int]]]:
+    """The conditions of each setting, by seed, with the epochs that they spent at chance."""
     found: dict[tuple, list[tuple[Condition, int]]] = {}
     for m in manifests:
         c, epochs = memory.condition(m), plateau(m)
         if epochs is not None:
-            key = (
-                c.scheme,
-                c.rate,
-                c.per,
-                c.scaling,
-                c.settings["length"],
-                _precision(c) != "fp32",
-            )
+            key = c.scheme, c.rate, c.per, c.scaling, c.settings["length"], _precision(c) != "fp32"
             found.setdefault(key, []).append((c, epochs))
-    by_seed = (sorted(mine, key=lambda pair: pair[0].seed) for _, mine in sorted(found.items()))
-    return [start(*zip(*mine, strict=True)) for mine in by_seed]
+    return [sorted(mine, key=lambda pair: pair[0].seed) for _, mine in sorted(found.items())]
 
 
-def missing(known: Iterable[Start]) -> list[Start]:
+def missing(known: Iterable[Start], kept: Mapping[str, float] = {}) -> list[Start]:
     """Settings of Table 1 that are known in neither precision, without epochs."""
     have = {(s.scheme, s.rate, s.per, s.length) for s in known if not s.is_scaled}
-    found = []
-    for length in (15, 30):
-        settings = TemporalOrder("paper", length).settings
-        for c in grid("temporal_order", settings, ["gal", "semeniuta", "moon"], [0.5]):
-            found += [] if (c.scheme, c.rate, c.per, length) in have else [start([c])]
-    return found
+    return [
+        start([c], kept=kept)
+        for c in _of_table_1()
+        if (c.scheme, c.rate, c.per, c.settings["length"]) not in have
+    ]
+
+
+def _of_table_1() -> list[Condition]:
+    return [
+        c
+        for length in (15, 30)
+        for c in grid("temporal_order", TemporalOrder("paper", length).settings,
+                      ["gal", "semeniuta", "moon"], [0.5])
+    ]  # fmt: skip
+
+
+def to_follow(manifests: Iterable[dict]) -> list[Condition]:
+    """The first seed of each setting that has begun to learn, and of those of Table 1, but where
+    the formula alone exceeds the budget: there it would take an hour."""
+    firsts = [mine[0][0] for mine in _begun(manifests)] + _of_table_1()
+    return [c for c in firsts if _is_within(c)]
+
+
+def _is_within(c: Condition) -> bool:
+    s = c.settings
+    return updates_at_chance(*measure(c, 60), s["lr"]) <= s["epochs"] * s["batches"]
 
 
 def table(starts: list[Start]) -> str:
