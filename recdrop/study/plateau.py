@@ -254,7 +254,7 @@ def _precision(c: Condition) -> str:
 
 def starts(manifests: Iterable[dict], kept: Mapping[str, float] = {}) -> list[Start]:
     """By setting; of networks that have begun to learn. ``kept`` has what is followed, by
-    :func:`setting`: see ``recdrop.study.followed``."""
+    :func:`setting`: see :mod:`recdrop.study.followed`."""
     return [start(*zip(*mine, strict=True), kept=kept) for mine in _begun(manifests)]
 
 
