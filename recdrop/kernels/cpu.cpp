@@ -13,9 +13,9 @@
 // units needs a barrier per step. How it is divided changes no result by a bit: every sum is formed
 // in one order.
 //
-// Operands are float, or bfloat16 in pairs (two to a 32-bit word, the lower half first); states and
-// sums are float always. Vectors are those of GCC and clang, so any processor will do; where it has
-// tiles, bfloat16 is multiplied in them.
+// Operands are float or bfloat16; states and sums are float always. Where a processor multiplies
+// bfloat16, it lies in pairs (two to a 32-bit word, the lower half first), or in tiles if it has
+// them; elsewhere in floats. Vectors are those of GCC and clang, so any processor will do.
 
 #include "cpu_vectors.cpp"
 #include "cpu_tiles.cpp"
@@ -61,7 +61,7 @@ template <class Op, bool RELU> void forward(const Call& p, const Forward& v) {
     Factors update(p, part, UPDATE), hidden(p, part, HIDDEN), cell(p, part, CELL);
     Buffer<Sums> sums(b1 - b0);
     Rows rows(b1 - b0);
-    Buffer<Word> inputs(Op::PER_WORD > 1 || p.lengths ? (b1 - b0) * KX : 0, true);
+    Buffer<Word> inputs(Op::ROUNDS || p.lengths ? (b1 - b0) * KX : 0, true);
     Buffer<Word> copy(p.lengths ? (b1 - b0) * KH : 0);
     const auto put_read = [&](int64_t t, int64_t b, int64_t unit, Vec value, int64_t n) {
       Word* row = reads.get() + ((r * 2 + t % 2) * B + b) * KH;
@@ -84,7 +84,7 @@ template <class Op, bool RELU> void forward(const Call& p, const Forward& v) {
       const float* c_before = t ? v.c + (now - B) * H : v.c0 + r * B * H;
       rows.find(p, r, t, t + 1, b0, b1);
       const Word* x = inputs.get();  // as operands
-      if (Op::PER_WORD > 1) {
+      if (Op::ROUNDS) {
         for (int64_t k = 0; k < rows.count(); k++)
           for (int64_t i = 0; i < p.I; i += LANES) {
             const int64_t n = std::min<int64_t>(LANES, p.I - i);
@@ -272,7 +272,11 @@ template <class Op>
 void weight_gradients(const Call& p, const Backward& v, const std::vector<Rows>& living,
                       const typename Op::Element* da, const typename Op::Element* read) {
   using Word = typename Op::Word;
-  constexpr int64_t PITCH = DEPTH + LANES;  // no power of two: rows would share their cache lines
+  using Element = typename Op::Element;
+  // A part of da^T, (CHUNK, DEPTH), lies row by row for tiles, else column by column as in da.
+  constexpr bool TURNED = Op::STEP > 1;
+  constexpr int64_t ROW = TURNED ? DEPTH + LANES : 1;  // a power of two would share cache lines
+  constexpr int64_t NEXT = TURNED ? 1 : CHUNK<Op>;
   const int64_t N4 = 4 * p.H, all = p.T * p.B, width = words<Op>(N4) * Op::PER_WORD;
   const int64_t x_blocks = (p.I + WIDTH - 1) / WIDTH, h_blocks = (p.H + WIDTH - 1) / WIDTH;
   const int64_t blocks = x_blocks + h_blocks, chunks = (N4 + CHUNK<Op> - 1) / CHUNK<Op>;
@@ -298,27 +302,31 @@ void weight_gradients(const Call& p, const Backward& v, const std::vector<Rows>&
     in_parallel(p.threads, chunks, [&](int64_t chunk) {
       const int64_t first = chunk * CHUNK<Op>, count = std::min(CHUNK<Op>, N4 - first);
       Buffer<Sums> sums(blocks * CHUNK<Op>, true);
-      Buffer<Word> a(CHUNK<Op> * PITCH);  // of da^T: (CHUNK, DEPTH)
+      Buffer<Word> a(std::max(CHUNK<Op> * ROW, DEPTH * NEXT));
       float totals[CHUNK<Op>] = {};
       for (int64_t k0 = 0; k0 < K; k0 += DEPTH) {
         const int64_t depth = std::min(DEPTH, K - k0);
-        for (int64_t k = 0; k < depth; k++) {
-          const int64_t row = (k0 + k) * Op::PER_WORD, left = rows.count() - row;
-          if (left <= 0) {  // what fills up the last words
-            for (int64_t m = 0; m < count; m++) a.get()[m * PITCH + k] = 0;
-            continue;
+        const auto fill = [&](auto count) {
+          for (int64_t k = 0; k < depth; k++) {
+            const int64_t row = (k0 + k) * Op::PER_WORD, left = rows.count() - row;
+            if (left <= 0) {  // what fills up the last words
+              for (int64_t m = 0; m < count; m++) a.get()[m * ROW + k * NEXT] = 0;
+              continue;
+            }
+            const bool pair = Op::PER_WORD > 1 && left > 1;
+            const auto* low = da + (r * all + rows[row]) * width + first;
+            const auto* high = pair ? da + (r * all + rows[row + 1]) * width + first : low;
+            for (int64_t m = 0; m < count; m++)
+              a.get()[m * ROW + k * NEXT] = Op::word(low[m], pair ? high[m] : Element(0));
+            for (int64_t m = 0; m < count; m++)  // by itself, as vectors can do it
+              totals[m] += Op::widen(low[m]) + (pair ? Op::widen(high[m]) : 0.f);
           }
-          const bool pair = Op::PER_WORD > 1 && left > 1;
-          const auto* low = da + (r * all + rows[row]) * width + first;
-          const auto* high = pair ? da + (r * all + rows[row + 1]) * width + first : low;
-          for (int64_t m = 0; m < count; m++)
-            a.get()[m * PITCH + k] = Op::word(low[m], pair ? high[m] : typename Op::Element(0));
-          for (int64_t m = 0; m < count; m++)  // by itself, as vectors can do it
-            totals[m] += Op::widen(low[m]) + (pair ? Op::widen(high[m]) : 0.f);
-        }
+        };
+        if (count == CHUNK<Op>) fill(std::integral_constant<int64_t, CHUNK<Op>>());
+        else fill(count);
         for (int64_t block = 0; block < blocks; block++)
-          multiply<Op>(sums.get() + block * CHUNK<Op>, count, a.get(), PITCH, depth,
-                       panels.get() + (block * K + k0) * WIDTH);
+          multiply<Op>(sums.get() + block * CHUNK<Op>, count, a.get(), ROW, depth,
+                       panels.get() + (block * K + k0) * WIDTH, NEXT);
       }
       for (int64_t m = 0; m < count; m++) {
         const auto write = [&](float* to, int64_t N, int64_t block, int64_t n) {
@@ -365,14 +373,14 @@ extern "C" {
 
 int recdrop_forward(const Call* p, const Forward* v) {
   return guarded([&] {
-    if (p->bf16) p->relu ? forward<Pair, true>(*p, *v) : forward<Pair, false>(*p, *v);
+    if (p->bf16) p->relu ? forward<Low, true>(*p, *v) : forward<Low, false>(*p, *v);
     else p->relu ? forward<Single, true>(*p, *v) : forward<Single, false>(*p, *v);
   });
 }
 
 int recdrop_backward(const Call* p, const Backward* v) {
   return guarded([&] {
-    if (p->bf16) p->relu ? backward<Pair, true>(*p, *v) : backward<Pair, false>(*p, *v);
+    if (p->bf16) p->relu ? backward<Low, true>(*p, *v) : backward<Low, false>(*p, *v);
     else p->relu ? backward<Single, true>(*p, *v) : backward<Single, false>(*p, *v);
   });
 }

@@ -61,7 +61,7 @@ struct TilesOnLoan {  // given back at the end, be it that of an exception
 
 // sums += a[rows, K] panel[K, WIDTH] for at most TALL rows; a's rows are `row` words apart.
 inline void wide(Sums* sums, int64_t rows, const uint32_t* a, ptrdiff_t row, int64_t K,
-                 const uint32_t* panel) {
+                 const uint32_t* panel, ptrdiff_t) {
   constexpr ptrdiff_t PITCH = WIDTH * sizeof(uint32_t);
   float* c = reinterpret_cast<float*>(sums);
   tiles.shape(rows, rows);
@@ -90,7 +90,7 @@ inline void wide(Sums* sums, int64_t rows, const uint32_t* a, ptrdiff_t row, int
 
 // The same for rows of two tiles, one below the other: half of the loads to a product.
 inline void square(Sums* sums, int64_t rows, const uint32_t* a, ptrdiff_t row, int64_t K,
-                   const uint32_t* panel) {
+                   const uint32_t* panel, ptrdiff_t) {
   constexpr ptrdiff_t PITCH = WIDTH * sizeof(uint32_t);
   const int64_t top = (rows + 1) / 2;
   tiles.shape(top, rows - top);

@@ -15,7 +15,7 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#ifdef __AVX512BF16__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 #ifdef __linux__
@@ -46,7 +46,8 @@ constexpr int LANES = 4, ROWS = 6;
 constexpr int LANES = 4, ROWS = 2;
 #endif
 constexpr int WIDTH = 4 * LANES;  // columns of a panel
-constexpr int64_t DEPTH = 256;    // words of a panel that stay in cache while all rows meet them
+// Words of a panel that stay in cache while all rows meet them.
+constexpr int64_t DEPTH = LANES > 8 ? 256 : 128;
 
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef Vec Loose __attribute__((aligned(4), may_alias));  // anywhere in memory, of any type
@@ -143,6 +144,7 @@ struct Single {
   using Element = float;
   using Word = float;
   static constexpr int PER_WORD = 1, STEP = 1;  // elements of a word; what words come in
+  static constexpr bool ROUNDS = false;         // what is not yet an operand
   static Element element(float v) { return v; }
   static float widen(Element v) { return v; }
   static Word word(Element v, Element) { return v; }
@@ -150,49 +152,63 @@ struct Single {
   static Vec dot(Vec sum, Bits a, Vec b) { return sum + (Vec)a * b; }
 };
 
+// To bfloat16, the upper half of 32 bits: to nearest, ties to even.
+inline Bits upper(Vec v) {
+  const Bits u = (Bits)v, rounded = u + 0x7FFFu + ((u >> 16) & 1u);
+  return (Bits)(v == v ? (Int)rounded : Int{} + 0x7FC00000) & 0xFFFF0000u;
+}
+
+inline uint32_t upper(float v) {
+  uint32_t u;
+  std::memcpy(&u, &v, 4);
+  return v == v ? (u + 0x7FFFu + ((u >> 16) & 1u)) & 0xFFFF0000u : 0x7FC00000u;
+}
+
+inline float as_float(uint32_t bits) {
+  float f;
+  std::memcpy(&f, &bits, 4);
+  return f;
+}
+
+#ifdef __AVX512BF16__
+
 struct Pair {
   using Element = uint16_t;
   using Word = uint32_t;
   static constexpr int PER_WORD = 2;
+  static constexpr bool ROUNDS = true;
 #ifdef TILES
   static constexpr int STEP = 16;
 #else
   static constexpr int STEP = 1;
 #endif
 
-  static Bits round(Vec v) {  // to nearest, ties to even
-    const Bits u = (Bits)v, rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
-    return (Bits)(v == v ? (Int)rounded : Int{} + 0x7FC0);
-  }
-  static Element element(float v) {
-    uint32_t u;
-    std::memcpy(&u, &v, 4);
-    return v == v ? (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16 : 0x7FC0;
-  }
+  static Element element(float v) { return upper(v) >> 16; }
   static Element element(Element v) { return v; }
   static Word word(Element low, Element high) { return low | Word(high) << 16; }
-  static float widen(Element v) {
-    const uint32_t u = uint32_t(v) << 16;
-    float f;
-    std::memcpy(&f, &u, 4);
-    return f;
-  }
+  static float widen(Element v) { return as_float(uint32_t(v) << 16); }
   static void put(Element* to, Vec v, int64_t n) {
-    const Halves halves = __builtin_convertvector(round(v), Halves);
+    const Halves halves = __builtin_convertvector(upper(v) >> 16, Halves);
     if (n == LANES) return void(std::memcpy(to, &halves, sizeof halves));
     Vec part{};
     std::memcpy(&part, &halves, sizeof halves);
     store_part(to, part, n * sizeof(Element));
   }
   static Vec dot(Vec sum, Bits words, Vec b) {  // sum + a_low b_low + a_high b_high
-#ifdef __AVX512BF16__
     return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)words, (__m512bh)b);
-#else
-    sum = sum + (Vec)(words << 16) * (Vec)((Bits)b << 16);
-    return sum + (Vec)(words & 0xFFFF0000u) * (Vec)((Bits)b & 0xFFFF0000u);
-#endif
   }
 };
+using Low = Pair;
+
+#else
+
+struct Low : Single {  // bfloat16's values as floats: what multiplies them is as fast
+  static constexpr bool ROUNDS = true;
+  static Element element(float v) { return as_float(upper(v)); }
+  static void put(Element* to, Vec v, int64_t n) { store(to, (Vec)upper(v), n); }
+};
+
+#endif
 
 // Words to a row of so many elements; the last ones are 0 where it is not filled.
 template <class Op> constexpr int64_t words(int64_t elements) {

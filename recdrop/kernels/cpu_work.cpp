@@ -15,17 +15,18 @@ namespace {
 
 // Products ----------------------------------------------------------------------------------------
 
-// sums[M] += a[M, K] panel[K, WIDTH], a's rows being `row` words apart. Not inlined, and on a copy
-// of its own: otherwise the sums do not stay in registers.
+// sums[M] += a[M, K] panel[K, WIDTH], a's rows being `row` words apart and its columns `next`. Not
+// inlined, and on a copy of its own: otherwise the sums do not stay in registers.
 template <class Op, int M>
 __attribute__((noinline)) void rows_of(Sums* sums, const typename Op::Word* a, ptrdiff_t row,
-                                       int64_t K, const typename Op::Word* panel) {
+                                       int64_t K, const typename Op::Word* panel,
+                                       ptrdiff_t next) {
   Vec s[M][4];
 #pragma GCC unroll 8
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) s[m][j] = sums[m][j];
-  for (int64_t k = 0; k < K; k++, a++, panel += WIDTH) {
+  for (int64_t k = 0; k < K; k++, a += next, panel += WIDTH) {
     __builtin_prefetch(panel + 16 * WIDTH);
     __builtin_prefetch(panel + 16 * WIDTH + WIDTH / 2);
     Bits words[M];  // with one vector of the panel at a time, they and the sums fill the registers
@@ -47,24 +48,25 @@ __attribute__((noinline)) void rows_of(Sums* sums, const typename Op::Word* a, p
 // The same for at most M rows.
 template <class Op, int M = ROWS>
 void few_rows(Sums* sums, int64_t rows, const typename Op::Word* a, ptrdiff_t row, int64_t K,
-              const typename Op::Word* panel) {
+              const typename Op::Word* panel, ptrdiff_t next) {
   if constexpr (M > 0) {
-    if (rows == M) return rows_of<Op, M>(sums, a, row, K, panel);
-    few_rows<Op, M - 1>(sums, rows, a, row, K, panel);
+    if (rows == M) return rows_of<Op, M>(sums, a, row, K, panel, next);
+    few_rows<Op, M - 1>(sums, rows, a, row, K, panel, next);
   }
 }
 
-// sums[rows] += a[rows, K] panel[K, WIDTH], a's rows being `row` words apart.
+// sums[rows] += a[rows, K] panel[K, WIDTH], a's rows being `row` words apart, its columns `next`;
+// for tiles they lie side by side.
 template <class Op>
 void multiply(Sums* sums, int64_t rows, const typename Op::Word* a, ptrdiff_t row, int64_t K,
-              const typename Op::Word* panel) {
+              const typename Op::Word* panel, ptrdiff_t next = 1) {
   const auto in_blocks = [&](int64_t most, auto product) {  // of `most` rows or, evenly, fewer
     const int64_t n = (rows + most - 1) / most;
     for (int64_t k = 0; k < K; k += DEPTH)
       for (int64_t s = 0; s < n; s++) {
         const int64_t first = rows * s / n, count = rows * (s + 1) / n - first;
-        product(sums + first, count, a + first * row + k, row, std::min(DEPTH, K - k),
-                panel + k * WIDTH);
+        product(sums + first, count, a + first * row + k * next, row, std::min(DEPTH, K - k),
+                panel + k * WIDTH, next);
       }
   };
 #ifdef TILES
@@ -234,6 +236,14 @@ class Rows {
 typedef uint64_t Wide __attribute__((vector_size(4 * LANES)));  // a 32-bit word to a lane
 constexpr int CALLS = LANES / 2, DRAWS = 8 * CALLS;  // Philox calls side by side; their decisions
 
+inline Wide times(Wide words, uint32_t factor) {  // compilers do not know that 32 bits are all
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  return (Wide)_mm256_mul_epu32((__m256i)words, _mm256_set1_epi64x(factor));
+#else
+  return words * factor;
+#endif
+}
+
 // Philox 4x32-10 at counters first + (0 ... CALLS - 1), row, step, site.
 inline void philox(uint16_t (&draws)[DRAWS], uint32_t first, uint32_t row, uint32_t step,
                    uint32_t site, uint64_t seed) {
@@ -241,7 +251,7 @@ inline void philox(uint16_t (&draws)[DRAWS], uint32_t first, uint32_t row, uint3
   for (int l = 0; l < CALLS; l++) c0[l] = first + l;
   uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
   for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-    const Wide p0 = c0 * 0xD2511F53u, p1 = c2 * 0xCD9E8D57u;
+    const Wide p0 = times(c0, 0xD2511F53u), p1 = times(c2, 0xCD9E8D57u);
     c0 = (p1 >> 32) ^ c1 ^ k0, c1 = p1 & 0xFFFFFFFFu;
     c2 = (p0 >> 32) ^ c3 ^ k1, c3 = p0 & 0xFFFFFFFFu;
   }
