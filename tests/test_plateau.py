@@ -172,7 +172,7 @@ def test_networks_of_a_setting_stand_together():
     made = [manifest(condition("gal", seed=s), *[0.25] * (9 - s), 0.9) for s in (0, 1)]
     made += [manifest(condition("moon"), 0.25, 0.25)]
     made += [manifest(condition("gal", scaling="inverted"), 0.25, 0.9)]
-    kept = {"gal 0.5 per step, paper, 3 symbols, seed 0": 8.5}
+    kept = {"gal 0.5 per step, paper, 3 symbols, seed 0": {"followed": 8.5}}
     scaled, start = plateau.starts(made, kept)
     assert (start.scheme, start.length, start.epochs) == ("gal", 3, (9, 10))
     assert (scaled.label, start.label) == ("gal 0.5 per step, Eq. 14", "gal 0.5 per step")
@@ -281,11 +281,22 @@ def test_operands_of_bfloat16_stand_apart_and_start_from_the_same_network():
     assert exact.epochs == rounded.epochs == (2,)
 
 
+def test_what_is_kept_is_not_measured_again(monkeypatch):
+    made = [manifest(condition("gal", seed=s), 0.25, 0.9) for s in (0, 1)]
+    kept = {
+        plateau.setting(condition("gal", seed=s)): {"trace": 0.1 * 4**s, "sensitivity": 9.0}
+        for s in (0, 1)
+    }
+    monkeypatch.setattr(plateau, "measure", None)
+    (start,) = plateau.starts(made, kept)
+    assert (start.trace, start.sensitivity) == (pytest.approx(0.2), pytest.approx(9.0))
+
+
 def test_missing_are_the_settings_of_table_1_that_are_not_known(monkeypatch):
     monkeypatch.setattr(plateau, "measure", lambda c: (0.1, 9.0))
     known = [Start("gal", 0.5, "step", "paper", n, 0.1, 9.0, 30.0, 34.0, (36,)) for n in (9, 15)]
     known += [Start("gal", 0.5, "step", "inverted", 30, 0.1, 9.0, 30.0, 34.0, (36,))]
-    kept = {"moon 0.5 per sequence, paper, 30 symbols, seed 0": 3000.0}
+    kept = {"moon 0.5 per sequence, paper, 30 symbols, seed 0": {"followed": 3000.0}}
     ahead = plateau.missing(known, kept)
     found = {(s.scheme, s.per, s.length) for s in ahead}
     assert {s.followed for s in ahead} == {None, 3000.0}

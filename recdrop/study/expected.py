@@ -1,29 +1,32 @@
-"""Follows the equations of plateaus for the book's networks, and keeps what they say in a file.
+"""Measures the untrained networks of the book's plateaus, follows the equations, and keeps both.
 
-To follow them takes up to minutes for a setting, so they are followed once. This adds what the
-file does not have, for all networks in a folder and for those of Table 1 that are not run; without
-the file, everything::
+It takes seconds for a network and up to minutes for a setting's equations, so it is done once. This
+adds to a file what it does not have, for all networks in a folder and for those of Table 1 that are
+not run; without the file, everything::
 
-    python -m recdrop.study.followed book/results
+    python -m recdrop.study.expected book/results
 """
 
 import argparse
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 
 from recdrop.study import files, plateau
 from recdrop.study.conditions import Condition
 
-FILE = "followed.json"
+FILE = "expected.json"
+
+Known = dict[str, dict[str, float]]  # plateau.Kept, to be added to
 
 
-def read(results_dir: str | os.PathLike) -> dict[str, float]:
-    """Epochs at chance by :func:`recdrop.study.plateau.setting`; empty where there is no file.
+def read(results_dir: str | os.PathLike) -> Known:
+    """What a folder's file has, as :data:`recdrop.study.plateau.Kept`; empty where there is none.
 
     Raises:
         ValueError: the file is not JSON.
@@ -35,30 +38,46 @@ def read(results_dir: str | os.PathLike) -> dict[str, float]:
         raise ValueError(f"{path} is damaged ({error}); remove it and make it anew") from error
 
 
-def epochs(condition: Condition) -> float:
+def measured(condition: Condition) -> dict[str, float]:
+    """What :func:`recdrop.study.plateau.measure` says."""
+    return dict(zip(("trace", "sensitivity"), plateau.measure(condition), strict=True))
+
+
+def followed(condition: Condition) -> dict[str, float]:
     """What :func:`recdrop.study.plateau.followed` says, in epochs."""
-    return plateau.followed(condition) / condition.settings["batches"]
+    return {"followed": plateau.followed(condition) / condition.settings["batches"]}
 
 
-def add(conditions: Iterable[Condition], results_dir: str | os.PathLike) -> dict[str, float]:
-    """Follows those that the folder's file does not have, one on a core; each is kept when known.
+def add(manifests: Iterable[dict], results_dir: str | os.PathLike) -> Known:
+    """Measures and follows what the folder's file does not have; each is kept when it is known.
 
     Raises:
         OSError: the folder cannot be written to.
     """
-    folder = files.writable(results_dir)
-    kept = read(results_dir)
-    left = {plateau.setting(c): c for c in conditions if plateau.setting(c) not in kept}
+    manifests, path, kept = list(manifests), files.writable(results_dir) / FILE, read(results_dir)
+    _each(measured, _without("trace", plateau.to_measure(manifests), kept), kept, path)
+    _each(followed, _without("followed", plateau.to_follow(manifests, kept), kept), kept, path)
+    return kept
+
+
+def _without(name: str, conditions: Iterable[Condition], kept: Known) -> list[Condition]:
+    return [c for c in conditions if name not in kept.get(plateau.setting(c), {})]
+
+
+def _each(
+    find: Callable[[Condition], dict], conditions: Iterable[Condition], kept: Known, path: Path
+) -> None:
+    """One on a core."""
+    left = {plateau.setting(c): c for c in conditions}
     alone = {"initializer": torch.set_num_threads, "initargs": (1,)}
     with ProcessPoolExecutor(mp_context=get_context("spawn"), **alone) as pool:
-        working = {pool.submit(epochs, c): name for name, c in left.items()}
+        working = {pool.submit(find, c): name for name, c in left.items()}
         for done in as_completed(working):
-            kept[working[done]] = done.result()
-            print(f"{working[done]}: {done.result():,.1f} epochs", flush=True)
-            text = json.dumps(dict(sorted(kept.items())), indent=1) + "\n"
-            with files.atomic(folder / FILE) as part:
-                part.write_text(text)
-    return kept
+            name, found = working[done], done.result()
+            kept[name] = kept.get(name, {}) | found
+            print(name + ":", ", ".join(f"{k} {v:,.4g}" for k, v in found.items()), flush=True)
+            with files.atomic(path) as part:
+                part.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n")
 
 
 if __name__ == "__main__":
@@ -67,4 +86,4 @@ if __name__ == "__main__":
     folder = files.from_root(parser.parse_args().results_dir)
     if not folder.is_dir():
         parser.error(f"{str(folder)!r} is no folder; give that of the manifests: book/results")
-    add(plateau.to_follow(plateau.published(folder)), folder)
+    add(plateau.published(folder), folder)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import geometric_mean
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -22,6 +23,10 @@ from recdrop.tasks.temporal_order import Classifier, TemporalOrder
 
 BEGUN = 0.5
 """Training accuracy, twice that of guessing, from which a network has begun to learn."""
+
+Kept = Mapping[str, Mapping[str, float]]
+"""By :func:`setting` its ``trace``, ``sensitivity`` and, if it was, ``followed`` in epochs."""
+NOTHING: Kept = MappingProxyType({})
 
 
 def measure(condition: Condition, count: int = 600) -> tuple[float, float]:
@@ -234,17 +239,23 @@ def setting(c: Condition) -> str:
     return f"{c.scheme} {c.rate:g} {per}, {c.scaling}, {length} symbols, seed {c.seed}"
 
 
+def measured(c: Condition, kept: Kept) -> tuple[float, float]:
+    """Trace and sensitivity, measured unless they are kept."""
+    known = kept.get(setting(c), {})
+    return (known["trace"], known["sensitivity"]) if "trace" in known else measure(c)
+
+
 def start(
-    conditions: Iterable[Condition], epochs: Iterable[int] = (), kept: Mapping[str, float] = {}
+    conditions: Iterable[Condition], epochs: Iterable[int] = (), kept: Kept = NOTHING
 ) -> Start:
     """Of networks that differ in their seeds alone; what is measured in the geometric mean."""
     conditions = list(conditions)
     first, s = conditions[0], conditions[0].settings
-    measured = [measure(c) for c in conditions]
-    expected = [updates_at_chance(*m, s["lr"]) / s["batches"] for m in measured]
-    means = [geometric_mean(v) for v in (*zip(*measured, strict=True), expected)]
+    found = [measured(c, kept) for c in conditions]
+    expected = [updates_at_chance(*m, s["lr"]) / s["batches"] for m in found]
+    means = [geometric_mean(v) for v in (*zip(*found, strict=True), expected)]
     known = first.scheme, first.rate, first.per, first.scaling, s["length"]
-    fully = kept.get(setting(first))
+    fully = kept.get(setting(first), {}).get("followed")
     return Start(*known, *means, fully, tuple(sorted(epochs)), _precision(first))
 
 
@@ -252,9 +263,9 @@ def _precision(c: Condition) -> str:
     return c.settings.get("precision", "fp32")
 
 
-def starts(manifests: Iterable[dict], kept: Mapping[str, float] = {}) -> list[Start]:
-    """By setting; of networks that have begun to learn. ``kept`` has what is followed, by
-    :func:`setting`: see :mod:`recdrop.study.followed`."""
+def starts(manifests: Iterable[dict], kept: Kept = NOTHING) -> list[Start]:
+    """By setting; of networks that have begun to learn. ``kept`` has what is known by
+    :func:`setting`: see :mod:`recdrop.study.expected`."""
     return [start(*zip(*mine, strict=True), kept=kept) for mine in _begun(manifests)]
 
 
@@ -269,7 +280,7 @@ def _begun(manifests: Iterable[dict]) -> list[list[tuple[Condition, int]]]:
     return [sorted(mine, key=lambda pair: pair[0].seed) for _, mine in sorted(found.items())]
 
 
-def missing(known: Iterable[Start], kept: Mapping[str, float] = {}) -> list[Start]:
+def missing(known: Iterable[Start], kept: Kept = NOTHING) -> list[Start]:
     """Settings of Table 1 that are known in neither precision, without epochs."""
     have = {(s.scheme, s.rate, s.per, s.length) for s in known if not s.is_scaled}
     return [
@@ -288,16 +299,22 @@ def _of_table_1() -> list[Condition]:
     ]  # fmt: skip
 
 
-def to_follow(manifests: Iterable[dict]) -> list[Condition]:
+def to_measure(manifests: Iterable[dict]) -> list[Condition]:
+    """The networks that have begun to learn, of any precision, and the first ones of Table 1."""
+    begun = [c for mine in _begun(manifests) for c, _ in mine]
+    return list({setting(c): c for c in begun + _of_table_1()}.values())
+
+
+def to_follow(manifests: Iterable[dict], kept: Kept = NOTHING) -> list[Condition]:
     """The first seed of each setting that has begun to learn, and of those of Table 1, but where
     the formula alone exceeds the budget: there it would take an hour."""
     firsts = [mine[0][0] for mine in _begun(manifests)] + _of_table_1()
-    return [c for c in firsts if _is_within(c)]
+    return [c for c in firsts if _is_within(c, kept)]
 
 
-def _is_within(c: Condition) -> bool:
+def _is_within(c: Condition, kept: Kept) -> bool:
     s = c.settings
-    return updates_at_chance(*measure(c, 60), s["lr"]) <= s["epochs"] * s["batches"]
+    return updates_at_chance(*measured(c, kept), s["lr"]) <= s["epochs"] * s["batches"]
 
 
 def table(starts: list[Start]) -> str:
