@@ -10,6 +10,7 @@
 #include <memory>
 #include <new>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #ifdef _OPENMP
@@ -46,8 +47,8 @@ constexpr int LANES = 4, ROWS = 6;
 constexpr int LANES = 4, ROWS = 2;
 #endif
 constexpr int WIDTH = 4 * LANES;  // columns of a panel
-// Words of a panel that stay in cache while all rows meet them.
-constexpr int64_t DEPTH = LANES > 8 ? 256 : 128;
+// Words of a panel that stay in cache while all rows meet them: of eight lanes, in the first one.
+constexpr int64_t DEPTH = LANES == 8 ? 128 : 256;
 
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef Vec Loose __attribute__((aligned(4), may_alias));  // anywhere in memory, of any type
