@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from barriers import barriers
 from built import ROOT
 
 SCREENSHOTS = ROOT / "runs/screenshots"
@@ -12,18 +12,13 @@ MEGABYTES = 5
 TRANSFERRED = """() => performance.getEntries()
     .filter((entry) => "transferSize" in entry)
     .reduce((sum, entry) => sum + entry.transferSize, 0)"""
-# Style sheets are not fetched anew, which a page from a file may not do. By day and on a desk axe
-# looks for everything, elsewhere for what is other there: colours and the pictures that a theme
-# chooses, boxes that scroll and targets for fingers.
-AXE = {"resultTypes": ["violations"], "preload": False}
+# By day and on a desk axe looks for everything, elsewhere for what is other there: colours and the
+# pictures that a theme chooses, boxes that scroll and targets for fingers.
 ONLY = {
     ("desk", "light"): None,
     ("desk", "dark"): ["color-contrast", "link-in-text-block", "image-alt", "svg-img-alt"],
     ("phone", "light"): ["scrollable-region-focusable", "target-size"],
 }
-# Signatures are marked up alike, and their thousands of pieces would take axe minutes: the first of
-# each row stands for the others.
-ALIKE = {"exclude": [["dl.py ~ dl.py > dt"]]}
 # The widest thing on the page, to say what to mend.
 WIDEST = """() => [...document.querySelectorAll("body *")]
     .map((e) => [e.getBoundingClientRect().right, e.tagName + "." + e.className])
@@ -63,17 +58,6 @@ def test_reads_well(book, name: str, size: str):
 def show(page, theme: str) -> None:
     page.emulate_media(color_scheme=theme)
     page.locator(f"html[data-theme={theme}]").wait_for()
-
-
-def barriers(page, only: list[str] | None) -> list[str]:
-    """What axe finds serious or critical, by all its rules or these, with the first elements."""
-    options = AXE | ({"runOnly": only} if only else {})
-    return [
-        f"{found['id']}: {node['target']} {node['html'][:150]}"
-        for found in Axe().run(page, context=ALIKE, options=options).response["violations"]
-        if found["impact"] in ("serious", "critical")
-        for node in found["nodes"][:3]
-    ]
 
 
 def test_reads_without_scripts(book, name: str):
