@@ -315,11 +315,11 @@ def test_table_and_figure_show_what_was_measured():
         Start("moon", 0.5, "sequence", "paper", 30, 1.04e-6, 60.0, 96153.8, None),
     ]
     *_, first, second, own, third = plateau.table([*ahead, *known]).splitlines()
-    assert first == "| gal 0.5 per step | 9 | 1.0e-02 | 7 | 8 | 10 | 9, 10 | 19 % |"
-    cells = "moon 0.5 per step, Eq. 14", "9", "1.0e-03", "11", "1,000", "1,200", "1,300", "30 %"
+    assert first == "| gal 0.5 per step | 9 | 1.0e−02 | 7 | 8 | 10 | 9, 10 | 19 % |"
+    cells = "moon 0.5 per step, Eq. 14", "9", "1.0e−03", "11", "1,000", "1,200", "1,300", "30 %"
     assert second == f"| {' | '.join(cells)} |"
-    assert own == "| semeniuta 0.5 per step | 30 | 3.0e-05 | 26 | 1,600 | 2,654 | not yet run | – |"
-    assert third == "| moon 0.5 per sequence | 30 | 1.0e-06 | 60 | 96,000 | – | not yet run | – |"
+    assert own == "| semeniuta 0.5 per step | 30 | 3.0e−05 | 26 | 1,600 | 2,654 | not yet run | – |"
+    assert third == "| moon 0.5 per sequence | 30 | 1.0e−06 | 60 | 96,000 | – | not yet run | – |"
     data = as_csv(figures.plateaus(known, ahead, 5000))
     assert "nan" not in data
     assert ",," not in data, "a row of the data says something"

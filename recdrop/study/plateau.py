@@ -323,8 +323,9 @@ def table(starts: list[Start]) -> str:
     rows = []
     for s in sorted(starts, key=lambda s: -s.trace):
         expected = s.expected if s.epochs else float(f"{s.expected:.2g}")
+        trace = f"{s.trace:.1e}".replace("-", "−")  # a hyphen would break the line
         rows.append([
-            s.label, str(s.length), f"{s.trace:.1e}", f"{s.sensitivity:.0f}", f"{expected:,.0f}",
+            s.label, str(s.length), trace, f"{s.sensitivity:.0f}", f"{expected:,.0f}",
             "–" if s.followed is None else f"{s.followed:,.0f}",
             ", ".join(f"{e:,}" for e in s.epochs) or "not yet run",
             f"{100 * s.longer:.0f} %" if s.epochs else "–",
