@@ -44,6 +44,8 @@ MANY = "<p>Black on white.</p>" * 50
     ("body", "rule"),
     [
         ("<p style='color: #bbb'>pale</p>", "color-contrast"),
+        ("<p style='color: #bbb; height: 0; overflow: hidden'>cut off</p>" * 5
+         + "<p style='color: #bbb'>and not</p>", "color-contrast"),
         ("<div style='background: #444'><p>dark behind</p></div>", "color-contrast"),
         ("<p style='opacity: .3'>faint</p>", "color-contrast"),
         ("<p><span>Black <i style='color: #999'>and grey</i></span></p>", "color-contrast"),
