@@ -6,8 +6,10 @@ from recdrop.drawing import PURPLE, panels
 from recdrop.figures.style import COLOURS
 
 
-def learning_curves(manifests: list[dict], keys: tuple[str, ...], ylabel: str) -> Figure:
-    """One panel for each measure, one line for each network, over epochs.
+def learning_curves(
+    manifests: list[dict], keys: tuple[str, ...], ylabel: str, scale: float = 1
+) -> Figure:
+    """One panel for each measure, times ``scale``, one line for each network, over epochs.
 
     Colour is the scheme (several at once have one of their own), dashes are masks per step, dots
     forward dropout.
@@ -23,7 +25,7 @@ def learning_curves(manifests: list[dict], keys: tuple[str, ...], ylabel: str) -
             name = f"{label}, seed {c['seed']}" if len(seeds) > 1 else label
             measured = [e for e in m["curve"] if key in e]
             (legend[label],) = ax.plot(
-                [e["epoch"] for e in measured], [e[key] for e in measured],
+                [e["epoch"] for e in measured], [scale * e[key] for e in measured],
                 color=COLOURS.get(c["scheme"], PURPLE), label=name,
                 linestyle="-" if c["per"] != "step" else "--",
                 marker="o" if c["forward"] else "", markersize=3,

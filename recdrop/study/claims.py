@@ -68,7 +68,7 @@ def _order(span: str) -> tuple[Level, ...]:
 
 CLAIMS = (
     Claim(1, 1, "Own and Gal's solve Temporal Order; Moon's per sequence fails at the test, "
-          "per step it learns short sequences alone", (*_order("short"), *_order("medium"))),
+          "per step it learns only short sequences", (*_order("short"), *_order("medium"))),
     Claim(2, 2, "The own scheme beats Gal's and Moon's",
           (*_better(OWN | PLAIN, GAL | PLAIN, MOON | PLAIN),
            *_better(OWN | FORWARD, GAL | FORWARD, MOON | FORWARD))),
@@ -104,7 +104,7 @@ CLAIMS = (
             (*_better(MOON | PLAIN, NONE | PLAIN),
              Comparison(MOON | FORWARD, NONE | FORWARD, NO_BETTER)))
       for table in (2, 3, 4)),
-    Claim(15, 1, "Sequences longer than Medium behave like Medium", _order("longer")),
+    Claim(15, 1, "Sequences of more than 30 symbols behave like those of 30", _order("longer")),
     Claim(16, 2, "Own and Gal combined is the best (a conjecture)",
           (*_better(BOTH | PLAIN, OWN | PLAIN, GAL | PLAIN),
            *_better(BOTH | FORWARD, OWN | FORWARD, GAL | FORWARD))),

@@ -97,10 +97,11 @@ def fading(
     """What the noise of batches takes with each update from a difference ``w`` (H,) of the
     read-out's rows while a network guesses.
 
-    A sequence's gradient then has the loss's curvature for its covariance, so with batches of B the
-    layer's weights jitter until the mean loss lies lr / (4 B) of the curvature's trace higher. They
-    have ``E |d(w_k - mean(w)) h|**2 / 4``, summed over rows, of that trace: by ``J`` (H, weights),
-    the gradients of the last state ``h``, it pulls ``w`` back by ``lr**2 / (8 B) E[J J'] w``. The
+    A sequence's gradient then has the loss's curvature for its covariance, so with batches of N the
+    layer's weights jitter until the mean loss lies higher by lr / (4 N) times the sum of the
+    curvature's eigenvalues. They have ``E |d(w_k - mean(w)) h|**2 / 4``, summed over rows, of it:
+    by ``J`` (H, weights), the gradients of the last state ``h``, it pulls ``w`` back by
+    ``lr**2 / (8 N) E[J J'] w``. The
     mean is over ``count`` sequences and masks, drawn from ``seed``; ``J J' w`` is the change of
     ``h`` along the gradient of ``w h``, and taken as a difference.
     """
