@@ -5,9 +5,10 @@ import json
 import math
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
-from recdrop.study import files
+from recdrop.study import files, unread
 from recdrop.study.files import from_root
 
 
@@ -84,7 +85,8 @@ def main(argv: list[str] | None = None) -> int:
 
     arguments = parser.parse_args(argv)
     try:
-        return arguments.run(arguments) or 0
+        with unread.goes_on() if arguments.run in WORK else nullcontext():
+            return arguments.run(arguments) or 0
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         return 0
     except KeyboardInterrupt:
@@ -355,3 +357,7 @@ def _kernels(a: argparse.Namespace) -> int | None:
     except build.BuildError as error:
         print(f"recdrop: {error}", file=sys.stderr)
         return 1
+
+
+WORK = (_train, _run, _rerun, _bench)
+"""Commands whose work matters more than what they print of it."""

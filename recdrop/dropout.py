@@ -1,7 +1,7 @@
 """Where recurrent dropout stands in a cell, how strong it is, and how often its mask is redrawn."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Literal, get_args
 
@@ -75,6 +75,8 @@ class RecurrentDropout:
     rates: tuple[float, float, float]
     samplings: tuple[Sampling, Sampling, Sampling]
     scaling: Scaling
+    active: bool = field(compare=False)
+    """Whether any site drops anything."""
 
     def __init__(
         self,
@@ -92,6 +94,8 @@ class RecurrentDropout:
         object.__setattr__(self, "rates", tuple(float(rate) for rate in rates))
         object.__setattr__(self, "samplings", _samplings(per, rates))
         object.__setattr__(self, "scaling", scaling)
+        # Kept, and not read off the rates: torch.compile compiles anew where what it read is other.
+        object.__setattr__(self, "active", any(rates))
 
     @classmethod
     def semeniuta(cls, rate: float, per: Sampling = "step", scaling: Scaling = "inverted"):
@@ -155,11 +159,6 @@ class RecurrentDropout:
     def per_step(self) -> tuple[bool, bool, bool]:
         """By site, whether masks are redrawn at each step."""
         return tuple(sampling == "step" for sampling in self.samplings)
-
-    @property
-    def active(self) -> bool:
-        """Whether any site drops anything."""
-        return any(self.rates)
 
     def scales(self, training: bool) -> tuple[float, float, float]:
         """By site, the factor of a kept unit: Eq. 14 ("inverted") or Eq. 3 ("paper").

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from recdrop import draws, masks
 from recdrop.dropout import LEVELS, threshold
+from recdrop.replicate import on_one_device
 
 
 class Dropout(nn.Module):
@@ -42,7 +43,7 @@ class Dropout(nn.Module):
         before = self._buffers.get("threshold")
         with torch.inference_mode(False):  # which may end before training begins
             level = torch.tensor(threshold(p, "p"), device=getattr(before, "device", None))
-        self._p = p
+        self._p, self._own = p, level
         self.register_buffer("threshold", level, persistent=False)
 
     def _apply(self, fn, recurse=True):
@@ -54,14 +55,18 @@ class Dropout(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Training: masked and scaled by 1/(1-p). Evaluation: the input itself.
 
-        Raises TypeError for an input of integers.
+        Raises TypeError for an input of integers, RuntimeError for a level that
+        torch.func.functional_call lends from another device.
         """
         if not self.training:
             return input
         if not (input.is_floating_point() or input.is_complex()):
             raise TypeError(f"input is {input.dtype}; give a floating type, as input.float() does")
         level = self.threshold
-        if level.device != input.device:  # it has no weights, so nobody need move it
+        if level.device != input.device:
+            if level is not self._own:  # it is lent, as to a network of a table
+                on_one_device("Dropout", input, level)
+            # It has no weights, so nobody need move it.
             level = torch.full((), threshold(self.p), device=input.device)
         return forward_dropout(input, level, masks.next_seed(input.device), self.site)
 

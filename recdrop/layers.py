@@ -27,11 +27,11 @@ class _Recurrent:
             raise ValueError(f"activation={activation!r} is unknown; choose 'tanh' or 'relu'")
         self.activation, self.recurrent_dropout = activation, drop
         self.dropout = self.dropout  # torch.nn set it before there were weights to lie beside
-        # torch.compile refuses subclasses of torch.nn's recurrent layers unless it is told not to.
-        # The import is no extra cost: the first call of any custom operator makes it, too.
-        import torch._dynamo.config
+        _allow_compilation()
 
-        torch._dynamo.config.allow_rnn = True
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        _allow_compilation()  # the process may have made no layer itself
 
     @property
     def recurrent_dropout(self) -> RecurrentDropout:
@@ -66,6 +66,7 @@ class _Recurrent:
     @dropout.setter
     def dropout(self, rate: float) -> None:
         self._keep("_between", threshold(rate, "dropout"))
+        self._has_between = rate > 0  # as for RecurrentDropout.active
         self._dropout = vars(self)["dropout"] = rate  # there torch.nn's extra_repr looks for it
 
     def _keep(self, name: str, value) -> None:
@@ -102,7 +103,7 @@ class _Recurrent:
         return self.recurrent_dropout.active or not self._is_own()
 
     def _drops_between(self) -> bool:
-        return self.dropout > 0 or not self._is_own()
+        return self._has_between or not self._is_own()
 
     def extra_repr(self) -> str:
         extra = super().extra_repr()
@@ -120,7 +121,7 @@ class _Recurrent:
         drop, lent = self.recurrent_dropout, not self._is_own()
         dropped = lent or drop.active and (self.training or drop.scaling == "paper")
         # torch's own between-layer dropout would not follow a table's seeds.
-        seeded = self.training and self.dropout > 0 and masks.is_seeded()
+        seeded = self.training and self._has_between and masks.is_seeded()
         own_activation = self.activation == "relu" and self.mode in ("LSTM", "GRU")
         # torch.nn's own operator has no batching rule.
         if dropped or seeded or own_activation or TransformType.Vmap in transforms():
@@ -227,6 +228,14 @@ class _Recurrent:
                 )
 
 
+def _allow_compilation() -> None:
+    """torch.compile refuses subclasses of torch.nn's recurrent layers unless it is told not to."""
+    # The import is no extra cost: the first call of any custom operator makes it, too.
+    import torch._dynamo.config
+
+    torch._dynamo.config.allow_rnn = True
+
+
 def torch_runs_lstm(low: torch.dtype) -> bool:
     """Whether torch.nn's LSTM runs on this processor under autocast to ``low``, or raises."""
     if low not in _RUNS:
@@ -278,9 +287,9 @@ class LSTM(_Gated, nn.LSTM):
         h_t &= o_t * f(c_t)
 
     Shapes, dtypes, initial states, ``state_dict`` and PackedSequence are torch.nn's. With no active
-    recurrent dropout it runs torch.nn's own operator. bfloat16 and float16, and float32 under
-    torch.autocast to bfloat16, have operands of low precision and states and sums in float32;
-    under torch.autocast to float16 all is float32.
+    recurrent dropout it runs torch.nn's own operator, except under torch.compile. bfloat16 and
+    float16, and float32 under torch.autocast to bfloat16, have operands of low precision and states
+    and sums in float32; under torch.autocast to float16 all is float32.
 
     Args:
         recurrent_dropout: sites, rates, sampling and scaling; none by default.

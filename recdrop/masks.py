@@ -98,6 +98,12 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 """Types that a seed may have."""
 
 
+def _backward_pass() -> int | None:
+    """The number of the backward pass that calls, None outside of any."""
+    number = -1 if torch.compiler.is_compiling() else torch._C._current_graph_task_id()
+    return None if number < 0 else number
+
+
 class _Seeding:
     def __init__(self, seed: Tensor | int):
         if isinstance(seed, int) and not -(2**63) <= seed < 2**63:
@@ -106,10 +112,21 @@ class _Seeding:
         if self.seed.numel() != 1 or self.seed.dtype not in INTEGERS:
             raise ValueError(f"seed={seed!r} is no integer; give one, or a tensor of one")
         self.seed = self.seed.long()
+        self.made_in = _backward_pass()
         self.calls = torch.zeros((), dtype=torch.int64, device=self.seed.device)
 
     def next(self) -> Tensor:
-        """A fresh seed for each module called: Philox of (number of the call) under the seed."""
+        """A fresh seed for each module called: Philox of (number of the call) under the seed.
+
+        Raises RuntimeError in a backward pass that the seeding surrounds: what a checkpoint
+        computes again there would take other masks than it had.
+        """
+        if _backward_pass() not in (self.made_in, None):
+            raise RuntimeError(
+                "a layer under recdrop.masks.seeding runs in a backward pass, as in activation "
+                "checkpointing, where it would draw other masks than in the forward pass; put the "
+                "checkpoint around the seeding, so that both are computed again"
+            )
         seed = derived_seeds(self.seed.view(1), self.calls.view(1)).view(())
         self.calls = self.calls + 1  # a tensor, as a graph is fixed to numbers
         return seed
@@ -155,7 +172,8 @@ def seeding(seed: Tensor | int) -> Iterator[None]:
 
     This is how a table of networks gives each replica masks of its own: ``seed``, () int64, may
     be the batched tensor of a ``torch.vmap``. It holds for the whole process, so threads that
-    compute at the same time must not use it.
+    compute at the same time must not use it. Activation checkpointing goes around it, not inside:
+    a layer that is computed again counts as called again.
 
     Raises ValueError for a seed that is not one integer in 64 bits.
     """

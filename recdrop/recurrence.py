@@ -162,15 +162,18 @@ def _scan_backward(
     a quarter of all.
     """
     grads, states, inputs, dropout = tensors[:2], tensors[2:5], tensors[5:12], tensors[12:]
-    if states[2].numel() and (kernel := _kernel(cell, inputs, dropout)):
-        settings = (layer, direction, bf16, with_dx)
-        found = kernel.backward(cell, inputs, dropout, *settings, states, grads)
-    else:
-        wide = _widen(*inputs, bf16=bf16)
-        states, grads = (
-            [None if v is None else v.to(wide[0].dtype) for v in group] for group in (states, grads)
-        )
-        found = bptt.backward(cell, wide, dropout, layer, direction, with_dx, states, grads)
+    # Whoever calls backward() under torch.autocast gets the same gradients as who does not.
+    with torch.amp.autocast(inputs[0].device.type, enabled=False):
+        if states[2].numel() and (kernel := _kernel(cell, inputs, dropout)):
+            settings = (layer, direction, bf16, with_dx)
+            found = kernel.backward(cell, inputs, dropout, *settings, states, grads)
+        else:
+            wide = _widen(*inputs, bf16=bf16)
+            states, grads = (
+                [None if v is None else v.to(wide[0].dtype) for v in group]
+                for group in (states, grads)
+            )
+            found = bptt.backward(cell, wide, dropout, layer, direction, with_dx, states, grads)
     given = _differentiated(inputs, with_dx)
     return [grad.to(v.dtype).contiguous() for grad, v in zip(found, given, strict=True)]
 

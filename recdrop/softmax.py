@@ -139,6 +139,11 @@ def cross_entropy_backward(
     bf16: bool,
 ) -> list[Tensor]:
     """Gradients of x, weight and, where given, bias, from those of the losses (R, N)."""
+    with torch.amp.autocast(x.device.type, enabled=False):  # it may surround backward(), too
+        return _gradients(grad, ahead, x, weight, bias, target, bf16)
+
+
+def _gradients(grad, ahead, x, weight, bias, target, bf16) -> list[Tensor]:
     given = [v for v in (x, weight, bias) if v is not None]
     if output.takes(x):
         d = ahead[0]

@@ -1,6 +1,9 @@
 """The command ``recdrop``: what it prints, where, and with which exit status."""
 
 import json
+import os
+import subprocess
+import sys
 from importlib.metadata import entry_points
 
 import pytest
@@ -158,3 +161,50 @@ def test_a_number_that_is_none_and_a_flag_without_use(arguments, said: str, tmp_
         arguments += ["--results-dir", tmp_path]
     assert run(*arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_no_folder_is_not_the_projects_own(tmp_path, capsys):
+    """`--results-dir "$DIR"` where the variable is not set."""
+    table = ["--table", 1, "--profile", "smoke", "--results-dir", ""]
+    for arguments in (["train", *table], ["results", *table[:2], *table[4:]]):
+        assert run(*arguments) == 2
+        assert "'' names no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_training_goes_on_when_nobody_reads_what_it_says(stream: str, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    arguments = ["--table=1", "--profile=smoke", "--lengths=15", "--schemes=gal", "--seeds=0"]
+    arguments += ["--samplings=step", f"--results-dir={tmp_path}"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "recdrop", "train", *arguments], **{stream: write}, timeout=300
+    )
+    os.close(write)
+    assert ended.returncode == 0
+    assert len(list(tmp_path.glob("*-*.json"))) == 1
+
+
+def test_a_table_shown_to_nobody_is_no_error(folder):
+    read, write = os.pipe()
+    os.close(read)
+    arguments = ["results", "--table=1", f"--results-dir={folder}"]
+    shown = subprocess.run(
+        [sys.executable, "-m", "recdrop", *arguments], stdout=write, stderr=subprocess.PIPE,
+        timeout=300,
+    )  # fmt: skip
+    os.close(write)
+    assert b"Traceback" not in shown.stderr
+
+
+def test_a_kernel_that_is_not_to_be_had_is_no_traceback(tmp_path):
+    """Of a machine without a compiler, where one insists on the kernel."""
+    arguments = ["train", "--table=1", "--profile=smoke", f"--results-dir={tmp_path}"]
+    place = {"CXX": "none-such", "XDG_CACHE_HOME": str(tmp_path), "RECDROP_BACKEND": "cpu"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "recdrop", *arguments], env=os.environ | place, text=True,
+        capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "RECDROP_BACKEND=cpu, but the kernel cannot be built" in ended.stderr
+    assert "Traceback" not in ended.stderr

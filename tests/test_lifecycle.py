@@ -11,6 +11,7 @@ import pytest
 import torch
 from test_transforms import B, H, I, T, every_kind
 from torch import nn
+from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel
 
 import recdrop
@@ -95,6 +96,45 @@ def test_dropout_between_layers_may_be_replaced(kind: str, rate: float):
     torch.testing.assert_close(*results, rtol=0, atol=0)
     with pytest.raises(ValueError, match=r"dropout=1\.5 is outside"):
         changed.dropout = 1.5
+
+
+@every_kind
+def test_a_compiled_model_may_change_its_rates_at_any_time(kind: str):
+    """As one does who raises them while training goes on: it is compiled once."""
+    made, graphs = getattr(recdrop, kind)(I, H, 2, dropout=0.1), []
+    made.recurrent_dropout = RecurrentDropout.gal(0.1)
+
+    def counting(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    fast, x = torch.compile(made, backend=counting, fullgraph=True), torch.randn(T, B, I)
+    for k in range(12):
+        made.recurrent_dropout = RecurrentDropout.gal(0.1 + 0.05 * k)
+        made.dropout = 0.1 + 0.02 * k
+        results = []
+        for module in (fast, made):
+            torch.manual_seed(k)
+            results.append(module(x)[0])
+        torch.testing.assert_close(*results)
+    assert len(graphs) == 1
+
+
+@every_kind
+def test_a_layer_that_comes_from_another_process_can_be_compiled(kind: str):
+    layer = getattr(recdrop, kind)(I, H, recurrent_dropout=RecurrentDropout.gal(0.5))
+    saved = pickle.dumps(layer)
+    with torch._dynamo.config.patch(allow_rnn=False):  # a process that has made none itself
+        loaded = pickle.loads(saved)
+        torch.compile(loaded, backend="eager", fullgraph=True)(torch.randn(T, B, I))
+
+
+def test_a_level_lent_from_another_device_is_not_replaced():
+    """A table's networks have rates of their own; that of the module would be another's."""
+    drop, x = recdrop.Dropout(0.25), torch.ones(3, device="meta")
+    assert drop(x).device.type == "meta"  # its own goes along
+    with pytest.raises(RuntimeError, match="move all to one device"):
+        functional_call(drop, {"threshold": torch.tensor(60000)}, (x,))
 
 
 def test_integers_are_not_dropped():

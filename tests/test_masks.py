@@ -9,6 +9,7 @@ import math
 import pytest
 import reference
 import torch
+import torch.utils.checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import SITE_CODES
@@ -283,6 +284,36 @@ def test_seeding_does_not_touch_torchs_generator():
     with masks.seeding(torch.tensor(5)):
         lstm(torch.ones(4, 2, 3))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def checkpointed(around: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """A loss and a gradient, with the checkpoint around the seeding, or inside."""
+    torch.manual_seed(1)
+    lstm = recdrop.LSTM(3, 6, recurrent_dropout=recdrop.RecurrentDropout.gal(0.5))
+    x = torch.randn(5, 2, 3)
+
+    def seeded() -> torch.Tensor:
+        with masks.seeding(5):
+            return lstm(x)[0]
+
+    def again(function) -> torch.Tensor:
+        return torch.utils.checkpoint.checkpoint(function, use_reentrant=False)
+
+    with masks.seeding(5):
+        loss = (again(seeded) if around else again(lambda: lstm(x)[0])).square().sum()
+        loss.backward()
+    return loss, lstm.weight_hh_l0.grad
+
+
+def test_a_checkpoint_around_seeding_sees_the_same_masks_and_one_inside_is_refused(monkeypatch):
+    loss, found = checkpointed(around=True)
+    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", lambda f, **_: f())
+    plain, expected = checkpointed(around=True)
+    assert torch.equal(loss, plain)
+    assert torch.equal(found, expected)
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="put the checkpoint around the seeding"):
+        checkpointed(around=False)
 
 
 def test_torchs_generator_decides_again_after_seeding():

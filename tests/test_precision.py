@@ -125,6 +125,29 @@ def test_autocast_takes_an_input_of_low_precision(kind: str):
 
 
 @every_kind
+@pytest.mark.parametrize("low", [BF16, FP16], ids=str)
+def test_gradients_do_not_depend_on_where_backward_is_called(
+    kind: str, low: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    """Torch would round in the backward pass, too, if it was called under autocast."""
+    monkeypatch.setenv("RECDROP_BACKEND", "reference")  # a kernel has no products of torch
+    monkeypatch.setattr("recdrop.kernels.products._HAS_OP", False)  # nor has oneDNN's
+    module, x, found = pair(kind, torch.float32)[1], data(20).float(), []
+    for inside in (False, True):
+        module.zero_grad()
+        with torch.autocast("cpu", low):
+            with masks.seeding(11):
+                loss = module(x)[0].square().sum()
+            if inside:
+                loss.backward()
+        if not inside:
+            loss.backward()
+        found.append([p.grad for p in module.parameters()])
+    for outer, inner in zip(*found, strict=True):
+        assert torch.equal(outer, inner)
+
+
+@every_kind
 @both_modes
 def test_autocast_leaves_float64_alone(kind: str, training: bool):
     exact, _ = pair(kind, torch.float32, training)

@@ -103,3 +103,32 @@ def test_checkpoints_by_time_change_nothing(tmp_path: Path):
     )
     seldom = train(task, conditions, tmp_path / "seldom", progress=False)
     assert [m["curve"] for m in often] == [m["curve"] for m in seldom]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_result_made_meanwhile_is_not_overwritten_by_an_older_table(fresh: bool, tmp_path: Path):
+    """A table of two is interrupted, one of them trained by itself, then the table goes on."""
+    task = TemporalOrder("smoke", 15)
+    both = grid(task.name, task.settings, ["gal", "moon"], [0.5], ["step"])
+    train_epoch = task.train_epoch
+
+    def interrupted(table, epoch, tick, begun):
+        if epoch:
+            raise KeyboardInterrupt
+        return train_epoch(table, epoch, tick, begun)
+
+    task.train_epoch = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        train(task, both, tmp_path, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        train(task, both[:1], tmp_path, progress=False, fresh=fresh)
+    older, newer = sorted((tmp_path / "checkpoints").iterdir(), key=lambda p: p.stat().st_mtime)
+    assert [len(torch.load(p)["names"]) for p in (older, newer)] == [2, 1]
+    names = [c.name for c in both]
+    task.train_epoch = train_epoch
+    first, second = train(task, both, tmp_path, progress=False)
+    assert [m["name"] for m in (first, second)] == names
+    assert [m["networks_in_table"] for m in (first, second)] == [1, 2]
+    assert not list((tmp_path / "checkpoints").iterdir())
+    alone = [train(task, [c], tmp_path / c.name, progress=False)[0] for c in both]
+    assert [m["curve"] for m in (first, second)] == [m["curve"] for m in alone]

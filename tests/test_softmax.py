@@ -330,6 +330,18 @@ def test_autocast_rounds_operands_only_where_gradients_are_recorded():
     assert torch.equal(evaluated, exact)
 
 
+def test_gradients_do_not_depend_on_where_backward_is_called(monkeypatch):
+    """Torch would round in the backward pass, too, if it was called under autocast."""
+    monkeypatch.setattr(softmax, "_onednn", None)
+    x, weight, bias, target = inputs((35,), 65, 101, torch.float32)
+    weights = torch.rand(35)  # one by one: the backward pass goes through all again
+    losses, found = linear_cross_entropy(x, weight, bias, target), []
+    for inside in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            found.append(torch.autograd.grad(losses, (x, weight), weights, retain_graph=True))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_autocast_takes_a_low_input_to_float32():
     x, weight, bias, target = inputs(dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):

@@ -9,6 +9,10 @@ from torch import Tensor
 CHOICES = ("auto", "reference", "cpu", "triton")
 
 
+class BackendMissing(RuntimeError, ValueError):
+    """The kernel that ``RECDROP_BACKEND`` insists on is not to be had on this machine."""
+
+
 def choice() -> str:
     """``auto`` (the default) takes a compiled kernel where there is one and warns once where there
     should be, ``cpu`` and ``triton`` raise an error where theirs is missing for tensors that it

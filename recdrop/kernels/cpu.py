@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from recdrop.kernels.build import BuildError, build
-from recdrop.kernels.choice import choice, fits
+from recdrop.kernels.choice import BackendMissing, choice, fits
 
 _REMEDY = (
     "install a C++ compiler such as g++ and see `recdrop kernels build`, "
@@ -46,7 +46,7 @@ def library() -> ctypes.CDLL | None:
     """The compiled kernel; None where plain PyTorch is wanted, or all there is.
 
     :func:`recdrop.kernels.choice.choice` says what is wanted. Raises ValueError for an unknown
-    choice, RuntimeError where ``cpu`` cannot be had.
+    choice, BackendMissing where ``cpu`` cannot be had.
     """
     asked = choice()
     if asked == "reference":
@@ -55,7 +55,7 @@ def library() -> ctypes.CDLL | None:
     if isinstance(found, ctypes.CDLL):
         return found
     if asked == "cpu":
-        raise RuntimeError(f"RECDROP_BACKEND=cpu, but the kernel cannot be built: {found}")
+        raise BackendMissing(f"RECDROP_BACKEND=cpu, but the kernel cannot be built: {found}")
     _warn(found)
     return None
 

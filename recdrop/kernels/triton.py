@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from recdrop.kernels import graphs
-from recdrop.kernels.choice import choice, fits
+from recdrop.kernels.choice import BackendMissing, choice, fits
 from recdrop.kernels.products import linear, outer
 
 
@@ -78,7 +78,7 @@ def takes(cell: str, inputs: Sequence[Tensor | None], dropout: Sequence[Tensor |
 def wanted(x: Tensor) -> bool:
     """Whether Triton is to compute on this tensor's device, by ``RECDROP_BACKEND``.
 
-    Raises RuntimeError where ``triton`` is insisted on and is not installed.
+    Raises BackendMissing where ``triton`` is insisted on and is not installed.
     """
     asked = choice()
     if asked == "reference" or not (x.is_cuda or asked == "triton" and interprets()):
@@ -86,7 +86,7 @@ def wanted(x: Tensor) -> bool:
     if available():
         return True
     if asked == "triton":
-        raise RuntimeError("RECDROP_BACKEND=triton, but Triton is not installed; install it")
+        raise BackendMissing("RECDROP_BACKEND=triton, but Triton is not installed; install it")
     _warn()
     return False
 

@@ -15,7 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def from_root(path: str | os.PathLike) -> Path:
-    """A path as a notebook, papermill or a terminal means it: relative to the project's root."""
+    """A path as a notebook, papermill or a terminal means it: relative to the project's root.
+
+    Raises:
+        ValueError: it is empty, as a variable that is not set would be.
+    """
+    if not os.fspath(path):
+        raise ValueError("'' names no folder; give a path, such as '.' for the project's root")
     path = Path(path).expanduser()
     return path if path.is_absolute() or not (ROOT / "pyproject.toml").exists() else ROOT / path
 

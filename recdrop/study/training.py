@@ -124,11 +124,12 @@ def begun(results_dir: str | os.PathLike, conditions: list[Condition]) -> Iterat
 def _interrupted(
     folder: Path, by_name: dict[str, Condition], fresh: bool = False, strict: bool = True
 ) -> Iterator[tuple[Path, set[str]]]:
-    """Checkpoints of tables whose networks are all asked for; others wait for who asks for them.
+    """Checkpoints of tables whose networks are all asked for, the newest first, as one network may
+    be in several; others wait for who asks for them.
 
     Raises ValueError for one that cannot be read if ``strict``: whose it is, it does not tell."""
     found = {p.with_suffix(LAST) for p in folder.glob("*") if p.suffix in (LAST, PREVIOUS)}
-    for path in sorted(found):
+    for path in sorted(found, key=_age):
         try:
             state = _load(path)
         except ValueError:
@@ -143,6 +144,14 @@ def _interrupted(
                 _remove(path)
             else:
                 yield path, names
+
+
+def _age(checkpoint: Path) -> tuple[float, str]:
+    """For sorting: less the later it was written."""
+    for path in (checkpoint, checkpoint.with_suffix(PREVIOUS)):
+        with suppress(FileNotFoundError):  # another process may have finished the table
+            return -path.stat().st_mtime, path.name
+    return 0.0, checkpoint.name
 
 
 def _remove(checkpoint: Path) -> None:
@@ -298,6 +307,8 @@ def _train_table(
                 found = {k: round(float(v[i]), 6) for k, v in measured.items()}
                 lr, curve = float(table.lr[i]), state["curves"][name]
                 diverged = not (table.alive[i] and all(map(math.isfinite, found.values())))
+                # A result that another table has brought meanwhile stays, and this one ends.
+                there = results.read(folder, by_name[name])
                 curve.append(
                     {"epoch": state["epoch"], "lr": round(lr, 6)}
                     | (dict.fromkeys(found) if diverged else found)
@@ -310,11 +321,17 @@ def _train_table(
                     table.alive[i] = False
                     state["frozen"].append(name)
                     staying.append(i)
-                elif state["epoch"] < s["epochs"] and not task.is_finished(
-                    curve, by_name[name].recurrent_dropout
+                elif (
+                    there is None
+                    and state["epoch"] < s["epochs"]
+                    and not task.is_finished(curve, by_name[name].recurrent_dropout)
                 ):
                     table.lr[i] = task.next_lr(curve, lr)
                     staying.append(i)
+                    continue
+                if there is not None:
+                    manifests[name] = there
+                    state["items"].pop(name, None)
                     continue
                 if task.keeps_weights:
                     results.save_weights(folder, by_name[name], table.weights(i))
