@@ -2,21 +2,25 @@
 
 import itertools
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
+import test_results
 
 from recdrop.cli import main
 from recdrop.study import claims, comparisons, paper, results
 from recdrop.study.claims import CLAIMS
 from recdrop.study.comparisons import (
     CONTRADICTED,
+    MARGINS,
     RELATIONS,
     SUPPORTED,
     UNDECIDED,
     Comparison,
     Finding,
     Level,
+    _verdict,
     bootstrap,
     compare,
     papers,
@@ -330,3 +334,71 @@ def test_other_cells_and_conventions_stay_out(tmp_path):
         final = dict.fromkeys(("last", "best"), {"valid": 1.0, "test": 1.0})
         results.write(tmp_path, condition, status="finished", curve=[], final=final)
     assert comparisons.manifests(tmp_path) == []
+
+
+def test_the_papers_own_figures_bear_out_its_claims_but_for_five_comparisons():
+    """At the settings that are best in validation, by which the paper did not always go."""
+    against = Counter()
+    for claim in CLAIMS:
+        for c in claim.comparisons:
+            effect = compare(c, papers(claim.table), claim.table).effect
+            if effect is not None:
+                verdict = _verdict(effect, effect, c.relation, MARGINS[claim.table])
+                against[claim.number, claim.table] += verdict != SUPPORTED
+    assert +against == {(3, 2): 1, (11, 4): 2, (13, 4): 1, (14, 4): 1}
+
+
+def test_of_accuracies_and_f1_the_best_setting_is_the_highest():
+    networks = [network("semeniuta", 0.25, 88), network("semeniuta", 0.5, 90)]
+    networks += [network("gal", 0.25, 80), network("gal", 0.5, 85)]
+    found = compare(Comparison(OWN, GAL), networks, 4)
+    assert (found.effect, found.held, found.pairs) == (5, 2, 2)
+
+
+def test_longer_sequences_have_the_grid_of_the_papers():
+    networks = [
+        network("gal", 0.5, 100, seed) | {"span": "longer", "length": 45} for seed in (0, 1)
+    ]
+    level = Level(GAL | {"per": "step", "span": "longer"}, "test", "above", 99.0)
+    assert compare(level, networks, 1).missing == 1
+
+
+def test_lengths_share_a_recipe_and_what_diverged_is_no_network(tmp_path):
+    for length in (15, 30):
+        settings = {"protocol": "paper", "length": length, "test": 100}
+        test_results.write(
+            tmp_path, test_results.condition(settings=settings), {"train": 1.0, "test": 0.5}
+        )
+        test_results.write(
+            tmp_path, test_results.condition(settings=settings, seed=1), None, status="diverged"
+        )
+    found = comparisons.ours(1, comparisons.manifests(tmp_path), "paper")
+    assert [(n["length"], n["seed"]) for n in found] == [(15, 0), (30, 0)]
+
+
+def test_protocols_of_the_ledger():
+    names = ("quick", "smoke", "paper-own-vectors", "paper-bf16", "paper")
+    assert claims.protocols([{"protocol": n} for n in names]) == ["paper", "paper-bf16", "quick"]
+
+
+def test_of_table_4_the_papers_protocol_means_own_vectors_where_there_is_no_other(tmp_path):
+    for scheme, f1 in (("semeniuta", 0.9), ("moon", 0.8)):
+        c = Condition("ner", scheme, 0.5, "step", settings={"protocol": "paper-own-vectors"})
+        final = dict.fromkeys(("last", "best"), {"valid": f1, "test": f1})
+        results.write(tmp_path, c, status="finished", curve=[], final=final)
+    compared = claims.ledger(tmp_path)[10]["comparisons"][1]
+    assert (compared["protocol"], compared["effect"]) == ("paper-own-vectors", pytest.approx(10))
+
+
+def test_an_interval_over_test_items_is_told_as_such():
+    drawn = dict.fromkeys(("comparison", "paper_effect", "verdict"))
+    drawn |= {"table": 2, "effect": 1.0, "low": 0.5, "high": 1.5, "missing": 0, "seeds": 1}
+    drawn["drawn"] = "test items"
+    assert claims._cells(drawn)[2] == "+1.0 (+0.5 to +1.5, test items)"
+    assert claims._cells(drawn | {"drawn": "seeds"})[2] == "+1.0 (+0.5 to +1.5)"
+
+
+def test_what_is_undecided_says_how_many_comparisons_are_decided():
+    compared = [{"verdict": v, "effect": 1.0} for v in ("supported", "undecided", "undecided")]
+    entry = {"verdict": "undecided", "comparisons": compared}
+    assert claims._told(entry) == "undecided (1 of 3 comparisons decided)"

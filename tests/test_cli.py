@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from importlib.metadata import entry_points
 
 import pytest
 
 from recdrop import cli
-from recdrop.study import results, tables
+from recdrop.study import grids, rerun, results, slices, tables
 from recdrop.study.conditions import Condition
 
 
@@ -208,3 +209,26 @@ def test_a_kernel_that_is_not_to_be_had_is_no_traceback(tmp_path):
     assert ended.returncode == 2
     assert "RECDROP_BACKEND=cpu, but the kernel cannot be built" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_every_option_of_train_reaches_it(tmp_path, monkeypatch):
+    given, went = [], []
+    monkeypatch.setattr(grids, "works", lambda *a: given.append(a) or ["work"])
+    monkeypatch.setattr(slices, "run", lambda *a: went.append(a) or slices.Outcome(1, 1, 0.0))
+    words = (
+        "train --table 4 --profile reduced --device cuda --precision tf32 --budget 9m --at-once 3"
+    )
+    words += " --results-dir r --data-dir d --vectors v --seeds 0,1 --scaling inverted"
+    assert cli.main(words.split()) == 0
+    assert given == [(4, "reduced", {"seeds": "0,1"}, "cuda", "tf32", "d", "v", "inverted")]
+    assert went == [(["work"], "r", "cuda", 540.0, 3)]
+
+
+def test_every_option_of_rerunreaches_it(monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        rerun, "rerun", lambda *a: given.append(a) or Namespace(differences=("one",))
+    )
+    words = "rerun m.json --results-dir r --data-dir d --vectors v --device cuda"
+    assert cli.main(words.split()) == 1
+    assert given == [("m.json", "r", "d", "v", "cuda")]

@@ -32,6 +32,12 @@ SINGLE, HALF, ROUGH = 1e-5, 8e-3, 1e-1
 where a sum has so few terms that they may cancel, but a wrong one would show."""
 
 
+@pytest.mark.skipif(build._compiler() is None, reason="there is no C++ compiler")
+def test_where_there_is_a_compiler_there_is_a_kernel():
+    """Else all its tests would be skipped, and whoever broke it would not know."""
+    assert not REASON
+
+
 @pytest.fixture(params=BACKENDS, name="backend")
 def _backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("RECDROP_BACKEND", request.param)

@@ -306,3 +306,7 @@ def test_a_rate_that_rounds_to_one_is_refused_with_the_remedy():
     assert RecurrentDropout(update=largest).thresholds[0] == 65535
     with pytest.raises(ValueError, match="65536|65535|0.9999"):
         RecurrentDropout(update=65535.6 / 65536)
+
+
+def test_per_of_a_site_that_is_not_named_is_step():
+    assert RecurrentDropout(0.1, 0.2, per={"hidden": "sequence"}).per_step[:2] == (True, False)

@@ -9,8 +9,8 @@ import torch
 from recdrop import figures
 from recdrop.data.temporal_order import sequences
 from recdrop.drawing import GROUND
-from recdrop.study import memory, paper, results
-from recdrop.study.conditions import Condition, grid
+from recdrop.study import beyond, memory, paper, results
+from recdrop.study.conditions import Condition, dropout, grid, select
 from recdrop.study.training import train
 from recdrop.tasks.temporal_order import TemporalOrder
 
@@ -306,3 +306,52 @@ def test_what_is_shown_is_what_is_saved(tmp_path):
 def test_a_figure_can_be_saved_in_another_format(tmp_path):
     figures.save(figures.masks(), tmp_path / "masks.png")
     assert (tmp_path / "masks.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bands_of_rate_curves_are_intervals_over_the_networks(trained, monkeypatch):
+    folder, manifests = trained[0], select(trained[1], scheme="moon")
+    accuracies = iter([0.2, 0.5, 0.8, 0.3, 0.5, 0.9] * 2)  # of two networks at three rates
+    monkeypatch.setattr(memory, "accuracy", lambda *_: next(accuracies))
+    for ax in figures.rate_curves(manifests, folder, 15, [0.0, 0.1, 0.2]).axes:
+        assert ax.get_title().startswith(
+            "training" if ax.get_subplotspec().colspan.start else "eval"
+        )
+        (band,) = ax.collections
+        ends = {y for x, y in band.get_paths()[0].vertices if x == 0.1}
+        assert ends == {0.5}, "both have the same accuracy there"
+        ends = sorted({y for x, y in band.get_paths()[0].vertices if x == 0.0})
+        assert ends == pytest.approx([0, 0.25 + 12.706 * 0.05])
+
+
+def test_a_network_at_another_rate_keeps_its_sampling_and_scaling(trained):
+    folder, (manifest, *_) = trained[0], select(trained[1], scheme="moon")
+    drop = memory.network(manifest, folder, 0.25).recurrent.recurrent_dropout
+    assert drop == dropout("moon", 0.25, "sequence", "paper")
+
+
+def test_lines_of_longer_sequences_are_means_under_their_sampling():
+    made = [{"name": f"{per}{seed}", "condition": {"scheme": "gal", "per": per, "seed": seed}}
+            for per in ("step", "sequence") for seed in (0, 1)]  # fmt: skip
+    measured = {
+        "step0": [0.2, 0.4],
+        "step1": [0.4, 0.8],
+        "sequence0": [1.0, 0.9],
+        "sequence1": [1.0, 0.5],
+    }
+    for ax, means in zip(
+        figures.longer(made, measured, (15, 21)).axes, ([0.3, 0.6], [1.0, 0.7]), strict=True
+    ):
+        (line,) = [line for line in ax.lines if not line.get_label().startswith("_")]
+        assert list(line.get_ydata()) == pytest.approx(means)
+
+
+def test_lines_of_the_phase_diagram_are_eq_13s():
+    known = [
+        beyond.Cell(length, rate, (0.5,), 1) for length in (9, 15) for rate in (0.0, 0.25, 0.5)
+    ]
+    (ax,) = figures.phase_diagram(known).axes
+    (first,) = [line.get_segments()[0] for line in ax.collections][:1]
+    rates = np.interp(first[:, 0], range(3), (0.0, 0.25, 0.5))
+    assert [beyond.left(r, n) for r, n in zip(rates, (9, 15), strict=True)] == pytest.approx(
+        [0.1] * 2
+    )

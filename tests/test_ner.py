@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -337,3 +338,45 @@ def test_the_real_corpus_is_numbered():
         f"{b}-{t}" for b in "BI" for t in ("PER", "ORG", "LOC", "MISC")
     }
     assert made.data["sentences"] == {"train": 50, "valid": 10, "test": 10}
+
+
+@pytest.mark.parametrize("place", ["drop_input", "drop_output"])
+def test_forward_dropout_of_a_tagger_stands_before_and_behind_its_layer(place):
+    tagger, x = Tagger(6, 4, 8, 3, forward=True).eval(), torch.randn(7, 2, 6)
+    hook = getattr(tagger, place).register_forward_hook(lambda *given: 0 * given[2])
+    dropped = tagger(x)
+    hook.remove()
+    with torch.no_grad():
+        for p in (tagger.convolution if place == "drop_input" else tagger.softmax).parameters():
+            if place == "drop_input" or p.dim() > 1:
+                p.zero_()
+    torch.testing.assert_close(tagger(x), dropped)
+
+
+def test_the_loss_of_entities_is_summed_over_a_samples_words_and_averaged_over_samples():
+    class Table:
+        seeds, device, losses = [0, 0], torch.device("cpu"), []
+
+        def __call__(self, x):
+            return torch.zeros(*x.shape[:-1], 2)
+
+        def learn(self, function, x, y):
+            losses, *sums = function(x, y)
+            self.losses.append(losses * y.shape[2])
+            return sums
+
+    table = Table()
+    measured = short().train_epoch(table, 0)
+    words = sum(min(4, n) for n in (1, 3, 4, 5, 9, 30, 2))
+    torch.testing.assert_close(sum(table.losses), torch.full((2,), words * np.log(2)))
+    assert measured["loss"].tolist() == pytest.approx([np.log(2)] * 2)
+    assert measured["train"].tolist() == [1, 1]
+
+
+def test_each_split_of_sentences_is_measured_by_its_own():
+    made = task()
+    made.tags = lambda _, split: [
+        [s.tags if split == "valid" else ["O"] * len(s.tags) for s in getattr(made.corpus, split)]
+    ]
+    measured = made.evaluate(None)
+    assert (measured["valid"].tolist(), measured["test"].tolist()) == ([1.0], [0.0])

@@ -3,12 +3,13 @@
 import re
 from pathlib import Path
 
+import chapters
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from papermill.translators import PythonTranslator
 
-from recdrop.study import files, parameters
+from recdrop.study import files, parameters, run
 from recdrop.study.conditions import SCHEMES
 from recdrop.study.parameters import ParameterError
 
@@ -264,3 +265,29 @@ def test_absolute_and_home_folders_stay(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert files.from_root(tmp_path) == tmp_path
     assert files.from_root("~/results") == tmp_path / "results"
+
+
+def test_a_notebooks_parameters_reach_the_training(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(run, "train", lambda *a, **k: seen.append((a, k)) or [])
+    p = chapters.parameters(tmp_path, fresh=True, at_once=2, seeds=[0, 5], forward=[False, True])
+    run.word_lm(p)
+    ((task, asked, folder, fresh), options) = seen[0]
+    assert (folder, fresh, options) == (str(tmp_path), True, {"at_once": 2, "device": "cpu"})
+    assert {(c.seed, c.forward) for c in asked} == {(0, False), (0, True), (5, False), (5, True)}
+    run.temporal_order(chapters.parameters(tmp_path), inverted=[("moon", "sequence")])
+    asked = seen[1][0][1]
+    assert [(c.scheme, c.per, c.scaling) for c in asked] == [
+        ("gal", "step", "paper"), ("moon", "sequence", "inverted"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [-1, 2**63])
+def test_a_seed_out_of_range(value):
+    with pytest.raises(ParameterError, match=f"seeds={value}"):
+        read(seeds=[0, value])
+
+
+def test_a_fading_rate_out_of_range():
+    with pytest.raises(ParameterError, match="fading_rates=1.5 is outside"):
+        read(fading_rates=[0.5, 1.5])

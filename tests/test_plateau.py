@@ -307,7 +307,7 @@ def test_missing_are_the_settings_of_table_1_that_are_not_known(monkeypatch):
 
 def test_table_and_figure_show_what_was_measured():
     known = [
-        Start("gal", 0.5, "step", "paper", 9, 0.01, 7.2, 8.0, 9.5, (9, 10)),
+        Start("gal", 0.5, "step", "paper", 9, 0.01, 7.2, 8.0, 9.5, (6, 24)),
         Start("moon", 0.5, "step", "inverted", 9, 0.001, 11.0, 1000.0, 1200.0, (1300,)),
     ]
     ahead = [
@@ -315,7 +315,7 @@ def test_table_and_figure_show_what_was_measured():
         Start("moon", 0.5, "sequence", "paper", 30, 1.04e-6, 60.0, 96153.8, None),
     ]
     *_, first, second, own, third = plateau.table([*ahead, *known]).splitlines()
-    assert first == "| gal 0.5 per step | 9 | 1.0e−02 | 7 | 8 | 10 | 9, 10 | 19 % |"
+    assert first == "| gal 0.5 per step | 9 | 1.0e−02 | 7 | 8 | 10 | 6, 24 | 50 % |"
     cells = "moon 0.5 per step, Eq. 14", "9", "1.0e−03", "11", "1,000", "1,200", "1,300", "30 %"
     assert second == f"| {' | '.join(cells)} |"
     assert own == "| semeniuta 0.5 per step | 30 | 3.0e−05 | 26 | 1,600 | 2,654 | not yet run | – |"
@@ -326,3 +326,8 @@ def test_table_and_figure_show_what_was_measured():
     assert "1000,1300" in data
     assert "96153.8,96153.8" in data
     assert "1602.5,2653.5" in data, "what is expected of networks that have not been run"
+
+
+def test_longer_than_expected_is_a_geometric_mean():
+    start = Start("gal", 0.5, "step", "paper", 9, 0.01, 7.2, 8.0, 9.5, (6, 24))
+    assert start.longer == pytest.approx(0.5)

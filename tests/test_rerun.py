@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from recdrop.cli import main
+from recdrop.seeds import seed
 from recdrop.study import files, results
 from recdrop.study.conditions import grid
 from recdrop.study.rerun import differences, rerun, task
@@ -196,8 +197,24 @@ def test_what_cannot_be_made_again(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "path", sorted(Path("book/results").glob("*-*.json")), ids=lambda p: p.stem
+    "path", sorted((files.ROOT / "book" / "results").rglob("*-*.json")), ids=lambda p: p.stem
 )
 def test_every_committed_manifest_has_a_task(path: Path):
     condition = results.Condition(**results.load(path)["condition"])
     assert task(condition).settings == condition.settings
+
+
+def test_a_rerun_has_as_many_threads_as_then(tmp_path):
+    work = TemporalOrder("smoke", 9)
+    (m,) = train(
+        work, grid(work.name, work.settings, ["none"], [0]), tmp_path / "first", progress=False
+    )
+    path = tmp_path / "first" / f"{m['name']}.json"
+    path.write_text(json.dumps(m | {"made_with": m["made_with"] | {"threads": 2}}))
+    done = rerun(path, tmp_path / "again", progress=False)
+    assert (done.again["made_with"]["threads"], torch.get_num_threads()) == (2, 1)
+
+
+def test_seeds_stay_what_they_were():
+    """Else no committed result could be made again."""
+    assert seed("train", 0, 3) == -2008914508489623995

@@ -151,7 +151,7 @@ def test_a_manifest_says_how_its_figures_came_about(tmp_path):
     assert m["made_with"]["torch"] == torch.__version__
     assert m["made_with"]["recdrop"] == recdrop.__version__
     commit = m["made_with"]["commit"]
-    assert commit is None or re.fullmatch("[0-9a-f]{40}(-dirty)?", commit)
+    assert commit == results.commit()
     assert [path.stem for path in tmp_path.glob("*.json")] == [m["name"]]
 
 
@@ -577,3 +577,87 @@ def test_an_installed_package_names_no_commit(tmp_path, monkeypatch):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
     monkeypatch.setattr(results, "ROOT", tmp_path)
     assert results.commit.__wrapped__() is None
+
+
+def test_a_difference_is_ours_less_the_papers(tmp_path):
+    settings = {"protocol": "paper", "length": 15}
+    write(
+        tmp_path, condition("moon", per="sequence", settings=settings), {"train": 0.9, "test": 0.3}
+    )
+    (row,) = [r for r in tables.table(1, tmp_path) if r["n"]]
+    cells = tables.markdown([row]).splitlines()[-1].split(" | ")[-6:]
+    assert [c.strip(" |") for c in cells] == [
+        "90.0\N{NO-BREAK SPACE}(1)", "100", "-10.0", "30.0\N{NO-BREAK SPACE}(1)", "25", "+5.0",
+    ]  # fmt: skip
+
+
+def test_beside_a_smoke_run_the_papers_figures_are_left_out(tmp_path):
+    settings = {"protocol": "smoke", "length": 15}
+    write(tmp_path, condition(settings=settings), {"train": 0.9, "test": 0.3})
+    (row,) = [r for r in tables.table(1, tmp_path) if r["n"]]
+    assert tables.markdown([row]).splitlines()[-1].split(" | ")[-3:-1] == [
+        "–",
+        "*30.0\N{NO-BREAK SPACE}(1)*",
+    ]
+
+
+def test_less_than_is_said_of_the_test_alone():
+    rows = [r for r in tables.table(1, "nowhere") if r["length"] == 30 and r["per"] == "sequence"]
+    assert tables.markdown([r for r in rows if r["scheme"] == "moon"]).count("<") == 1
+
+
+def test_a_summary_has_the_mean_of_what_finished(tmp_path):
+    write(tmp_path, condition(), {"train": 1.0, "test": 0.2}, {"train": 1.0, "test": 0.4})
+    write(tmp_path, condition(seed=1), {"train": 0.8, "test": 0.2}, {"train": 0.6, "test": 0.6})
+    write(tmp_path, condition(seed=2), None, status="diverged")
+    found = results.read_all(tmp_path)
+    (line,) = tables.summary(found, tmp_path, ("train", "test"), "best", 100).splitlines()[2:]
+    assert line.startswith("| gal 0.5 per step | 80.0 ± 254.1 | 50.0 ± 127.1 | 2 | 1 | [1](")
+    (line,) = tables.summary(found, tmp_path, ("train",), factor=100).splitlines()[2:]
+    assert line.startswith("| gal 0.5 per step | 90.0 ± ")
+
+
+def test_a_gap_is_how_much_worse_unseen_text_is(tmp_path):
+    c = condition(task="word_lm", settings={"protocol": "quick"})
+    last = {"train": 50.0, "valid": 100.0, "test": 90.0}
+    (line,) = tables.gaps([write(tmp_path, c, last, last)], tmp_path).splitlines()[2:]
+    assert line.startswith("| gal 0.5 per step, seed 0 | 50.0 | 100.0 | 2.00 |")
+
+
+def test_a_commit_is_dirty_where_the_packages_code_differs(tmp_path, monkeypatch):
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(tmp_path), *who, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    (tmp_path / "recdrop").mkdir()
+    code = tmp_path / "recdrop" / "code.py"
+    for path in (tmp_path / "pyproject.toml", code):
+        path.touch()
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        git(*words)
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "result.json").touch()
+    assert results.commit.__wrapped__() == git("rev-parse", "HEAD")
+    code.write_text("changed")
+    assert results.commit.__wrapped__() == git("rev-parse", "HEAD") + "-dirty"
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    seen = []
+    for name in ("fsync", "replace"):
+        done = getattr(os, name)
+        monkeypatch.setattr(files.os, name, lambda *a, n=name, f=done: (seen.append(n), f(*a)))
+    with files.atomic(tmp_path / "file") as part:
+        part.write_text("new")
+    assert seen == ["fsync", "replace", "fsync"], "the file, and the folder with its name"
+
+
+@pytest.mark.parametrize("schema", [0, results.SCHEMA + 1])
+def test_a_manifest_of_another_schema_is_refused(schema, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "SCHEMA", schema)
+    written = write(tmp_path, condition(), {"train": 1.0, "test": 0.5})
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=f"schema {schema}; this version reads 1 to"):
+        results.load(tmp_path / f"{written['name']}.json")

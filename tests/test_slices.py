@@ -10,9 +10,11 @@ import torch
 
 from recdrop.cli import main
 from recdrop.study import grids, precision, slices, tables, wall_time
+from recdrop.study.conditions import grid
 from recdrop.study.parameters import ParameterError
 from recdrop.study.results import read_all
 from recdrop.study.training import train
+from recdrop.tasks.temporal_order import TemporalOrder
 
 SMALL = {"schemes": "semeniuta,gal", "samplings": "step", "lengths": "15"}
 
@@ -292,3 +294,10 @@ def test_the_command_refuses(tmp_path, capsys, flags: tuple[str, str], message: 
     assert command(tmp_path, *flags) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_without_a_budget_chunks_are_as_large_as_asked(tmp_path):
+    task = TemporalOrder("smoke", 9)
+    asked = grid(task.name, task.settings, ["none", "gal"], [0.5], ["step"])
+    slices.run([slices.Work(task, asked)], tmp_path, at_once=1, progress=False)
+    assert {m["networks_in_table"] for m in read_all(tmp_path)} == {1}

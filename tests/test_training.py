@@ -657,7 +657,7 @@ def test_control_c_says_how_to_go_on(tmp_path, undisturbed):
 
 
 def test_control_c_in_a_fresh_run_promises_only_what_is_so(tmp_path, capsys, monkeypatch):
-    """Run the same again, it says; so the same again must go on from there."""
+    """The same again would begin anew; what it says instead goes on from there."""
 
     class Interrupted(Order):
         def train_epoch(self, table, epoch, tick=lambda *_, **__: None, begun=None):
@@ -669,10 +669,10 @@ def test_control_c_in_a_fresh_run_promises_only_what_is_so(tmp_path, capsys, mon
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Interrupted(), fresh=True)
     said = capsys.readouterr().err
+    assert "Run it again without fresh=True to go on" in said
     task = Order()
-    run(tmp_path, task, fresh=True)
-    if "Run the same again to go on" in said:
-        assert task.trained == [3, 4]
+    run(tmp_path, task)
+    assert task.trained == [3, 4]
 
 
 # divergence
@@ -830,3 +830,73 @@ def test_checkpoints_are_safe_to_load(tmp_path, monkeypatch):
     state = torch.load(checkpoint, weights_only=True)
     assert state["epoch"] == 1
     assert sorted(state["names"]) == sorted(c.name for c in conditions(Order()))
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_a_fresh_run_that_died_while_it_set_aside_has_lost_nothing(n, tmp_path, monkeypatch):
+    run(tmp_path)
+    before = sorted(p.read_bytes() for p in tmp_path.glob("*.npz"))
+    with monkeypatch.context() as patched:
+        die_at(patched, n)
+        with pytest.raises(Killed):
+            run(tmp_path, fresh=True)
+    for path in tmp_path.glob("*.json"):  # what has not been set aside, is the run before's
+        assert results.load(path)["status"] == "finished"
+    run(tmp_path, fresh=True)
+    aside = [p.read_bytes() for p in tmp_path.rglob("replaced*/*.npz")]
+    assert sorted(aside) == before
+    assert len(list(tmp_path.rglob("replaced*/*.json"))) == 3
+
+
+def test_the_seconds_of_a_run_are_counted_once(tmp_path, monkeypatch):
+    """However often it writes a checkpoint: an update takes a second here."""
+    now = [0.0]
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+
+    class Slow(Order):
+        def train_epoch(self, table, epoch, tick=lambda *_, **__: None, begun=None):
+            def slow(*at, **measured):
+                now[0] += 1
+                tick(*at, **measured)
+
+            return super().train_epoch(table, epoch, slow, begun)
+
+    made = run(tmp_path, Slow(), checkpoint_every=2)
+    assert [m["seconds"] for m in made] == [25, 10, 25]
+    assert {m["seconds_on"]["cpu"] for m in made} == {25, 10}
+
+
+def test_a_table_is_of_the_conditions_networks_and_the_settings(tmp_path, monkeypatch):
+    task, made, replicas = Words(), [], training.Replicas
+    task.settings["epochs"] = 1
+    monkeypatch.setattr(training, "Replicas", lambda *a: made.append(a) or replicas(*a))
+    asked = grid(task.name, task.settings, ["none", "gal"], [0.5], ["step"], [False, True], [0, 3])
+    train(task, asked, tmp_path, progress=False)
+    ((networks, names, seeds, optimiser, lr, clip, device),) = made
+    assert (names, seeds) == ([c.name for c in asked], [c.seed for c in asked])
+    assert (optimiser, lr, clip, device) == ("sgd", 4.0, 10.0, "cpu")
+    for network, c in zip(networks, asked, strict=True):
+        assert network.recurrent.recurrent_dropout == c.recurrent_dropout
+        assert (network.drop_input.p, network.drop_output.p) == (
+            (0.2, 0.5) if c.forward else (0, 0)
+        )
+        start = task.network(c.recurrent_dropout, c.forward, c.seed).state_dict()
+        assert all(torch.equal(v, start[k]) for k, v in network.state_dict().items())
+
+
+def test_items_are_those_of_the_best_epoch(tmp_path):
+    class Worsening(Words):
+        def evaluate(self, table):
+            n = len(self.trained)
+            figure = torch.full((len(table),), float(abs(n - 2)))
+            return {
+                "valid": figure,
+                "test": figure,
+                "items": torch.full((len(table), 3, 2), float(n)),
+            }
+
+    task = Worsening()
+    (c,) = grid(task.name, task.settings, ["none"], [0])
+    train(task, [c], tmp_path, progress=False)
+    with np.load(tmp_path / f"{c.name}.items.npz") as kept:
+        assert (kept["items"] == 2).all()

@@ -311,3 +311,9 @@ def test_google_news_damaged_on_the_way_is_refused(served, cache):
 def test_google_news_is_not_fetched_unasked(cache):
     with pytest.raises(CorpusMissing, match=f"no {word2vec.GOOGLE_NEWS}.gz"):
         word2vec.google_news(download=False)
+
+
+def test_own_vectors_stay_of_one_recipe():
+    """A protocol's name, paper-own-vectors, stands for it: no setting of a condition tells it."""
+    recipe = dict(sg=1, window=3, negative=5, sample=1e-3, min_count=1, epochs=20, lower=True)
+    assert word2vec.SKIP_GRAM == recipe

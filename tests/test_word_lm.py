@@ -349,3 +349,27 @@ def test_a_manifest_says_what_was_read(tmp_path):
     assert m["data"]["tokens"] == {"train": 4000, "valid": 400, "test": 400}
     assert m["data"]["types"] == len(task.corpus.vocabulary)
     assert set(m["final"]["best"]) == {"epoch", "lr", "loss", "train", "valid", "test"}
+
+
+@pytest.mark.parametrize(
+    ("place", "without"), [("drop_input", "embedding.weight"), ("drop_output", "softmax.weight")]
+)
+def test_forward_dropout_drops_what_the_layer_reads_and_what_it_says(place, without):
+    """All of it dropped, the network is the one without the weights before or behind."""
+    model, (x, y) = LanguageModel(9, 8, 8, forward=True).eval(), torch.randint(9, (2, 5, 3))
+    hook = getattr(model, place).register_forward_hook(lambda *given: 0 * given[2])
+    dropped, _ = model(x, model.first_state(3), y)
+    hook.remove()
+    with torch.no_grad():
+        model.get_parameter(without).zero_()
+    torch.testing.assert_close(model(x, model.first_state(3), y)[0], dropped)
+
+
+def test_each_split_of_a_text_is_measured_by_its_own():
+    task = small()
+    table = replicas(task).train(False)
+    measured = task.evaluate(table)
+    for split in ("valid", "test"):
+        found = task.cross_entropy(table, getattr(task.corpus, split)).exp()
+        torch.testing.assert_close(measured[split], found)
+    assert measured["valid"] != measured["test"]

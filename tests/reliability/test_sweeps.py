@@ -18,6 +18,7 @@ from disturb import LIGHT, ROOT, RUN, descendants, finish, litter, orphans, part
 
 from recdrop.batch import claims, grid
 from recdrop.batch.folder import Folder
+from recdrop.cli import main
 
 distributed = pytest.importorskip("distributed", reason="sweeps need Dask")
 sweep = pytest.importorskip("recdrop.batch.sweep")
@@ -287,3 +288,39 @@ def test_a_stop_ends_all_and_says_how_to_go_on(number, code, tmp_path):
     assert orphans(token) == []
     assert litter(tmp_path, 0) == []
     assert claims.held(tmp_path / ".recdrop") == set()
+
+
+def test_every_option_of_run_reaches_the_sweep(tmp_path, monkeypatch):
+    given = []
+
+    class Recorded:
+        def __init__(self, *options):
+            given.append(options)
+
+        def run(self, as_json):
+            given.append(as_json)
+            return sweep.Summary(1, 1, 0)
+
+    monkeypatch.setattr(sweep, "Sweep", Recorded)
+    words = f"run tests/reliability/light.ipynb --out {tmp_path} --jobs 3 --scheduler tcp://h:1"
+    words += " --timeout 9m --fresh --json"
+    assert main(words.split()) == 0
+    (_, points, folder, *options), as_json = given
+    assert (len(points), folder.path, options) == (
+        1,
+        tmp_path,
+        [3, "tcp://h:1", False, 540.0, True],
+    )
+    assert as_json
+
+
+def test_a_timeout_goes_along_with_the_point(tmp_path):
+    class Client:
+        def submit(self, _, task, **__):
+            return task
+
+    (notebook,) = grid.notebooks("tests/reliability/light.ipynb")
+    (point,) = grid.points(notebook)
+    made = sweep.Sweep([notebook], [point], Folder(tmp_path), timeout=5.0)
+    task = made._submit(Client(), point)
+    assert (task.timeout, task.sweep, task.point, task.gpus) == (5.0, made.token, point, None)
