@@ -219,6 +219,10 @@ def test_learning_curves_of_a_diverged_network_end_where_it_did(trained):
     shown = np.array(lines(figure.axes[0])[0][1], dtype=float)
     assert np.isnan(shown[2])
     assert not np.isnan(shown[:2]).any()
+    (line,) = (
+        figures.learning_curves([manifest], ("train",), "accuracy, %", scale=100).axes[0].lines
+    )
+    assert line.get_ydata() == pytest.approx(100 * shown[:2])
 
 
 def test_schemes_combined_have_a_colour_of_their_own(trained):

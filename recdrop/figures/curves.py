@@ -1,5 +1,6 @@
 """Training, epoch by epoch."""
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from recdrop.drawing import PURPLE, panels
@@ -24,8 +25,9 @@ def learning_curves(
             label += ", forward" if c["forward"] else ""
             name = f"{label}, seed {c['seed']}" if len(seeds) > 1 else label
             measured = [e for e in m["curve"] if key in e]
+            values = scale * np.array([e[key] for e in measured], float)  # NaN where it diverged
             (legend[label],) = ax.plot(
-                [e["epoch"] for e in measured], [scale * e[key] for e in measured],
+                [e["epoch"] for e in measured], values,
                 color=COLOURS.get(c["scheme"], PURPLE), label=name,
                 linestyle="-" if c["per"] != "step" else "--",
                 marker="o" if c["forward"] else "", markersize=3,
