@@ -84,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
     kernels.set_defaults(run=_kernels)
 
     arguments = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # what a terminal cannot show, such as "±", is a "?"
+            stream.reconfigure(errors="replace")
     try:
         with unread.goes_on() if arguments.run in WORK else nullcontext():
             return arguments.run(arguments) or 0
@@ -245,7 +248,7 @@ def _status(a: argparse.Namespace) -> int:
 def _data(a: argparse.Namespace) -> int:
     from recdrop.data import inventory
 
-    folder = a.data_dir and str(from_root(a.data_dir))
+    folder = None if a.data_dir is None else str(from_root(a.data_dir))
     arguments = (a.names, folder) if a.action == "fetch" else (folder,)
     wrong = False
     for finding in getattr(inventory, a.action)(*arguments):
@@ -257,6 +260,8 @@ def _data(a: argparse.Namespace) -> int:
 def _figure(a: argparse.Namespace) -> None:
     from recdrop import figures
 
+    if not a.out.name:
+        raise ValueError(f"--out {str(a.out)!r} names no file; give one such as effect.svg")
     drawn = figures.effect(a.results_dir) if a.name == "effect" else figures.schemes()
     figures.save(drawn, a.out)
 
@@ -322,9 +327,9 @@ def _bench(a: argparse.Namespace) -> None:
         report.held(a.json, machine.describe(1))
         files.writable(a.json.parent, "--json")
     runs = run.bench(options, threads, say=lambda text: print(text, file=sys.stderr))
-    print(report.markdown(runs))
-    if a.json:
+    if a.json:  # first: what can be printed depends on the terminal
         report.save(a.json, runs)
+    print(report.markdown(runs))
 
 
 def _bench_gpu(a: argparse.Namespace) -> None:
@@ -344,9 +349,9 @@ def _bench_gpu(a: argparse.Namespace) -> None:
     if a.json:
         files.writable(a.json.parent, "--json")
     run = gpu.measure(options, say=lambda text: print(text, file=sys.stderr))
-    print(gpu_report.markdown(run))
     if a.json:
         gpu_report.save(a.json, run)
+    print(gpu_report.markdown(run))
 
 
 def _kernels(a: argparse.Namespace) -> int | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -196,6 +197,30 @@ def test_a_table_shown_to_nobody_is_no_error(folder):
     )  # fmt: skip
     os.close(write)
     assert b"Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["figure", "schemes", "--out", ""],
+        ["data", "status", "--data-dir", ""],
+        ["status", ""],
+        ["run", "notebooks/02_memory_loss.ipynb", "--out", ""],
+    ],
+)
+def test_an_empty_path_is_refused(arguments, capsys):
+    assert run(*arguments) == 2
+    assert re.search(r"'\.?' names no (folder|file)", capsys.readouterr().err)
+
+
+def test_a_terminal_without_unicode_is_shown_what_it_can(folder):
+    arguments = ["results", "--table=1", f"--results-dir={folder}"]
+    shown = subprocess.run(
+        [sys.executable, "-m", "recdrop", *arguments], capture_output=True, timeout=300,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert shown.returncode == 0
+    assert b"Table 1: mean ? 95 % interval" in shown.stdout
 
 
 def test_a_kernel_that_is_not_to_be_had_is_no_traceback(tmp_path):

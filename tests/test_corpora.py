@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_corpora import PTB, put, take_the_place_of_the_real_ones
 
-from recdrop.data import ptb
+from recdrop.data import conll2003, ptb
 from recdrop.data.corpus import EOS, Corpus, Sentence, encode, tagged
 
 FOLDER_GIVEN = os.environ.get("RECDROP_DATA")
@@ -128,3 +128,9 @@ def test_the_penn_treebank_has_its_published_counts():
     for corpus in (words, characters):
         ends = [int((s == corpus.eos).sum()) for s in (corpus.train, corpus.valid, corpus.test)]
         assert ends == [42_068, 3_370, 3_761]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    text = "\N{BYTE ORDER MARK}-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\n"
+    (tmp_path / "eng.train").write_text(text, encoding="utf-8")
+    assert [s.words for s in conll2003.read(tmp_path / "eng.train")] == [("EU",)]

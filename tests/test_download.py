@@ -43,8 +43,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         content = server.files.get(name)
         if deed == ["hang up"]:
             return
-        if content is None or deed == ["fail"]:
-            return self.send_error(404 if content is None else 503)
+        if content is None or deed in (["fail"], ["busy"]):
+            passing = 503 if deed == ["fail"] else 429
+            return self.send_error(404 if content is None else passing)
+        if deed == ["leave open"]:  # all of it, but that this was all is not said
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            return self.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
+        if asked and server.resumes and int(asked[len("bytes=") : -1]) >= len(content):
+            return self.send_error(416)
         if deed == ["corrupt"]:
             content = content[:-1] + b"?"
         have = int(asked[len("bytes=") : -1]) if asked and server.resumes else 0
@@ -101,7 +109,10 @@ def test_a_folder_without_the_corpus_sends_to_the_cache(network, alone, tmp_path
     assert listing(tmp_path / "empty") == []
 
 
-@pytest.mark.parametrize("deeds", [["hang up"], ["fail", "hang up"], ["truncate", "fail", "stall"]])
+@pytest.mark.parametrize(
+    "deeds",
+    [["hang up"], ["fail", "hang up"], ["truncate", "fail", "stall"], ["busy"], ["leave open"]],
+)
 def test_a_passing_failure_is_tried_again(network, alone, deeds, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", (1, 0.4))
     network.deeds[TRAIN] = list(deeds)

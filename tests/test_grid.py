@@ -154,7 +154,7 @@ def test_any_grid_is_an_axis_or_refused(text):
     else:
         assert found
         return
-    assert re.search(r"; (give|did you mean|its parameters are)|larger than", said)
+    assert re.search(r"; (give|quote|did you mean|its parameters are)|larger than", said)
 
 
 @given(st.text(max_size=200), st.dictionaries(st.text(max_size=9), ANYTHING, max_size=4))
@@ -264,3 +264,14 @@ def test_annotated_parameters_are_parameters(tmp_path):
     source = "rate: float = 0.5\nname: str\nseed = 0\nbox.x: int = 3"
     (found,) = grid.notebooks(write(tmp_path, cell(source, "parameters")))
     assert found.defaults == {"rate": 0.5, "seed": 0}
+
+
+@pytest.mark.parametrize("text", ['s=plain,"b,c"', "l=[gal,moon],[own]"])
+def test_a_grid_that_is_half_json_is_refused_and_not_torn(text):
+    with pytest.raises(GridError, match="neither plain words nor JSON throughout; quote each text"):
+        grid.points(OWN, (), [text])
+
+
+def test_what_utf_8_cannot_write_is_refused():
+    with pytest.raises(GridError, match="holds what UTF-8 cannot"):
+        grid.points(OWN, [("s", '"\\ud800"')])

@@ -291,3 +291,8 @@ def test_a_seed_out_of_range(value):
 def test_a_fading_rate_out_of_range():
     with pytest.raises(ParameterError, match="fading_rates=1.5 is outside"):
         read(fading_rates=[0.5, 1.5])
+
+
+def test_a_rate_larger_than_any_float_is_refused():
+    with pytest.raises(ParameterError, match="rates holds a number larger than any float"):
+        read(rates=[10**400])

@@ -42,6 +42,8 @@ class Folder:
     """See above. ``path`` is absolute, as workers may have another working directory."""
 
     def __init__(self, path: str | os.PathLike):
+        if not os.fspath(path):
+            raise ValueError("'' names no folder; give a path, such as runs/batch")
         self.path = Path(path).expanduser().resolve()
         self.control = self.path / ".recdrop"
 

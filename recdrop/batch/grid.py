@@ -144,6 +144,11 @@ def _axis(text: str) -> tuple[str, list]:
     try:
         listed = json.loads(f"[{values}]")
     except (ValueError, RecursionError):
+        if any(c in values for c in '"[]{}'):  # commas in it may be no commas of the list
+            raise GridError(
+                f"--grid {text!r} is neither plain words nor JSON throughout; quote each text, as "
+                'in name=["a","b"],["c"]'
+            ) from None
         listed = [value(word) for word in values.split(",")]
     return name.strip(), listed
 
@@ -173,6 +178,11 @@ def check(notebook: Notebook, given: dict[str, Any], elsewhere: bool = False) ->
             close = difflib.get_close_matches(name, own, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"its parameters are {list(own)}"
             raise GridError(f"{notebook.path.name} has no parameter {name!r}; {hint}")
+        try:
+            json.dumps(given[name], ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            what = f"{name}={given[name]!r}"
+            raise GridError(f"{what} holds what UTF-8 cannot; give it without") from None
     if {"profile", "schemes", "results_dir"} <= set(own):  # one of the study's
         from recdrop.study import parameters  # not above: it loads torch
 

@@ -232,7 +232,7 @@ class Sweep:
         now = time.time()
         outcome = Outcome(point.name, "failed", error, ended=now, source=notebook.digest)
         nb = with_error(json.loads(notebook.text), kind, message)
-        with suppress(OSError), atomic(self.folder.notebook(point.name)) as part:
+        with suppress(OSError, UnicodeError), atomic(self.folder.notebook(point.name)) as part:
             write(part, nb, outcome, point)
         return outcome
 
@@ -253,7 +253,8 @@ class Sweep:
     def _at_once(self) -> int:
         if self.scheduler:
             return self.jobs or len(self.points)
-        return self.jobs or (len(_gpus()) if self.gpu else 1)
+        wanted = self.jobs or (len(_gpus()) if self.gpu else 1)
+        return min(wanted, len(self.points))  # a worker without work would take others' threads
 
     @contextmanager
     def _client(self) -> Iterator[Client]:

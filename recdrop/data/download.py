@@ -11,6 +11,8 @@ TIMEOUT = (10, 30)
 """Seconds to wait for a connection, and for each further piece of a file."""
 PAUSES = (0.5, 1.0, 2.0)
 """Seconds to wait before each further attempt."""
+PASSING = (408, 425, 429)
+"""Refusals that are none for long: such as too many requests."""
 
 
 class CorpusMissing(FileNotFoundError):
@@ -221,7 +223,8 @@ def _resuming(url: str, path: str, _pooch: object) -> None:
             try:
                 return _rest(url, file, bar)
             except requests.RequestException as error:
-                refused = error.response is not None and error.response.status_code < 500
+                status = 500 if error.response is None else error.response.status_code
+                refused = status < 500 and status not in PASSING
                 if refused or pause is None:
                     raise
                 time.sleep(pause)
@@ -235,6 +238,8 @@ def _rest(url: str, file, bar) -> None:
     # Not compressed on the way: bytes are counted, and a part of a stream cannot be unpacked.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if have and response.status_code == requests.codes.range_not_satisfiable:
+            return  # nothing is lacking; the hash will tell
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
             have = file.seek(0)

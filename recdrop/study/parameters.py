@@ -189,7 +189,10 @@ def _list(name: str, kind: type, value: Any) -> list:
         raise ParameterError(
             f"{name}={value!r} is not a list of {what}; give for example {name}={example}"
         )
-    return [kind(v) for v in values]
+    try:
+        return [kind(v) for v in values]
+    except OverflowError:
+        raise ParameterError(f"{name} holds a number larger than any float; give others") from None
 
 
 def _scalar(name: str, kind: type, value: Any) -> Any:

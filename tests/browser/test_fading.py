@@ -35,6 +35,17 @@ def test_sliders_by_keys_and_mouse(fading):
     assert fading.shown("theory") == pytest.approx(mine, rel=1e-9)
 
 
+def test_the_equation_has_the_numbers_that_it_is_worked_with(fading):
+    """Also those that no slider gives, but Python may set."""
+    finer = """(input) => {
+        Object.assign(input, { step: "any", value: 0.125 });
+        input.dispatchEvent(new Event("input"));
+    }"""
+    fading.moves(lambda: fading.control("rate").locator("input").evaluate(finer))
+    assert fading.shown("setting.rate") == 0.125
+    assert "c₁₅ = 0.875¹⁵ · 1 = 0.1349" in fading.root.locator(".rd-equation").inner_text()
+
+
 @pytest.mark.parametrize(("label", "scheme"), [("own", "semeniuta"), ("Gal", "gal")])
 def test_other_schemes_keep_it(fading, label: str, scheme: str):
     fading.pick("scheme", label)

@@ -324,3 +324,9 @@ def test_a_timeout_goes_along_with_the_point(tmp_path):
     made = sweep.Sweep([notebook], [point], Folder(tmp_path), timeout=5.0)
     task = made._submit(Client(), point)
     assert (task.timeout, task.sweep, task.point, task.gpus) == (5.0, made.token, point, None)
+
+
+def test_there_are_no_more_workers_than_points(tmp_path):
+    (notebook,) = grid.notebooks("tests/reliability/light.ipynb")
+    made = sweep.Sweep([notebook], grid.points(notebook), Folder(tmp_path), 64)
+    assert made._at_once() == 1

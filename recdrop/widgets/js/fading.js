@@ -142,7 +142,9 @@ function render({ model, root }) {
 
   /** The equation with the numbers of the moment. */
   function worked({ scheme, rate, per, masked, scaling, steps: n, start, update }, theory) {
-    const q = Number((1 - rate).toFixed(2)), g = update.toFixed(1), result = figure(theory.at(-1));
+    const digits = (v) => String(Number(v.toPrecision(6))); // any that Python may set; 0.1 + 0.2 is 0.3
+    const q = digits(1 - rate), g = digits(update), result = figure(theory.at(-1));
+    start = digits(start);
     if (scheme === "gal") return `c${sub(n)} = ${start}${update ? ` + ${n} · ${g}` : ""} = ${result}: the masks stand on what the gates read, and gates forced to 1 heed nothing that they read.`;
     const sure = masked ? "expected " : "";
     const plus = (sum) => (update ? ` + ${g} · (${sum})` : "");
