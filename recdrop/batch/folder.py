@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from recdrop.batch import claims
 from recdrop.batch.grid import Point
-from recdrop.study.files import atomic, clear_parts, writable
+from recdrop.study.files import atomic, clear_parts, named, writable
 
 SCHEMA = 1
 
@@ -42,9 +42,7 @@ class Folder:
     """See above. ``path`` is absolute, as workers may have another working directory."""
 
     def __init__(self, path: str | os.PathLike):
-        if not os.fspath(path):
-            raise ValueError("'' names no folder; give a path, such as runs/batch")
-        self.path = Path(path).expanduser().resolve()
+        self.path = named(path).resolve()
         self.control = self.path / ".recdrop"
 
     def create(self) -> "Folder":

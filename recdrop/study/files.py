@@ -14,15 +14,23 @@ ROOT = Path(__file__).resolve().parents[2]
 """The project's root in a checkout; relative folders given by a user start here."""
 
 
-def from_root(path: str | os.PathLike) -> Path:
-    """A path as a notebook, papermill or a terminal means it: relative to the project's root.
+def named(path: str | os.PathLike) -> Path:
+    """A path as somebody gave it.
 
     Raises:
         ValueError: it is empty, as a variable that is not set would be.
     """
     if not os.fspath(path):
-        raise ValueError("'' names no folder; give a path, such as '.' for the project's root")
-    path = Path(path).expanduser()
+        raise ValueError("'' names no folder; give a path, such as runs/results")
+    return Path(path).expanduser()
+
+
+def from_root(path: str | os.PathLike) -> Path:
+    """A path as a notebook, papermill or a terminal means it: relative to the project's root.
+
+    Raises ValueError as :func:`named` does.
+    """
+    path = named(path)
     return path if path.is_absolute() or not (ROOT / "pyproject.toml").exists() else ROOT / path
 
 
