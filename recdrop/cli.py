@@ -313,11 +313,14 @@ def _bench(a: argparse.Namespace) -> None:
         "dtypes": tuple((a.dtype or "fp32,bf16").split(",")),
         "shapes": a.shapes,
         "beside": a.beside,
-        "parts": a.parts and tuple(a.parts.split(",")),
+        "parts": None if a.parts is None else tuple(a.parts.split(",")),
         "seconds": a.seconds,
         "peers": (*options.peers, run.COMPILED) if a.compile else None,
     }
     options = options._replace(**{k: v for k, v in given.items() if v is not None})
+    for flag, part in (("shapes", "shapes"), ("beside", "peers"), ("compile", "peers")):
+        if getattr(a, flag) and part not in options.parts:
+            raise ValueError(f"--{flag} is of the part {part}; add it to --parts, or leave it out")
     try:
         threads = [int(n) for n in a.threads.split(",")] if a.threads else [run.cores()]
     except ValueError:

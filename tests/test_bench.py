@@ -245,7 +245,11 @@ def test_a_results_file_grows_by_runs_and_reads_back(trial, tmp_path):
     assert len(report.rows(record["runs"])) == len(trial["rows"])  # the later replaces the earlier
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 0, "runs": []}', '{"schema": 1}'])
+OTHERS = ["{", "[]", '{"schema": 0, "runs": []}', '{"schema": 1}', '{"schema": 1, "runs": []}',
+          '{"schema": 1, "runs": [{}]}', '{"schema": 1, "runs": 1}', "[" * 99999]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", OTHERS, ids=lambda text: text[:30])
 def test_another_file_is_refused(text, tmp_path, trial):
     path = tmp_path / "cpu.json"
     path.write_text(text)
@@ -254,6 +258,16 @@ def test_another_file_is_refused(text, tmp_path, trial):
     with pytest.raises(ValueError, match="no results file of the bench"):
         report.save(path, [trial])
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize("key", ["machine", "ceilings", "others", "absent", "rows"])
+@pytest.mark.parametrize("value", [None, [1]])
+def test_a_run_of_another_form_is_refused(key, value, tmp_path, trial):
+    path = tmp_path / "cpu.json"
+    report.save(path, [trial])
+    path.write_text(json.dumps({"schema": 1, "runs": [trial | {key: value}]}))
+    with pytest.raises(ValueError, match="no results file of the bench"):
+        report.read(path)
 
 
 def test_runs_of_two_machines_are_not_in_one_file(trial, tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from recdrop.bench import gpu, gpu_report
+from recdrop.bench import gpu, gpu_report, report
 from recdrop.cli import main
 from recdrop.kernels import triton
 
@@ -81,12 +81,28 @@ def test_shares_and_projections_are_computed_from_the_times():
     assert update.endswith("| 26 networks, 40 epochs | 11.1 min |")
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema": 9}', '{"schema": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"schema": 9}', '{"schema": 1}', "[" * 99999],
+                         ids=lambda text: text[:30])  # fmt: skip
 def test_another_file_is_refused(text: str, tmp_path):
     path = tmp_path / "other.json"
     path.write_text(text)
     with pytest.raises(ValueError, match="other.json is no results file of the bench on a GPU"):
         gpu_report.read(path)
+
+
+@pytest.mark.parametrize("key", ["machine", "ceilings", "options", "absent", "rows"])
+def test_a_run_of_another_form_is_refused(key: str, tmp_path, trial):
+    path = tmp_path / "other.json"
+    for value in (None, [1]):
+        path.write_text(json.dumps(trial | {key: value}))
+        with pytest.raises(ValueError, match="other.json is no results file of the bench on a GPU"):
+            gpu_report.read(path)
+
+
+def test_a_bench_on_a_cpu_is_none_on_a_gpu(trial, tmp_path):
+    gpu_report.save(tmp_path / "cuda.json", trial)
+    with pytest.raises(ValueError, match="cuda.json is no results file of the bench: KeyError"):
+        report.read(tmp_path / "cuda.json")
 
 
 def test_an_unknown_shape_is_refused(capsys):

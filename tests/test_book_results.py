@@ -62,6 +62,20 @@ def test_a_manifest_under_a_false_name_is_named(checkout):
     assert "its name is not that of its condition" in problem
 
 
+def test_a_damaged_manifest_beyond_the_paper_is_named(checkout):
+    path = min((checkout / "book/results/beyond").glob("*-*.json"))
+    path.write_text("{")
+    (problem,) = problems(checkout)
+    assert str(path) in problem
+
+
+def test_another_machines_bench_is_read(checkout):
+    path = checkout / "book/results/bench/cpu_amx.json"
+    path.write_text('{"schema": 1, "runs": [{}]}')
+    (problem,) = problems(checkout)
+    assert str(path) in problem
+
+
 @pytest.mark.parametrize("text", [None, "{", '{"schema": 1, "runs": [{}]}'])
 def test_the_benchs_file_is_missed_and_read(checkout, text):
     path = checkout / "book/results/bench/cpu.json"

@@ -156,6 +156,10 @@ def test_what_ends_a_command_is_no_traceback(error, code: int, said: str, monkey
         (["train", "--table", 1, "--at-once", -3, "--budget", "60s"], "at_once=-3 trains nothing"),
         (["bench", "--threads", "a"], "--threads 'a' is no list of numbers"),
         (["bench", "--device", "cuda", "--dtype", "bf16"], "--dtype is for --device cpu"),
+        (["bench", "--parts", ""], "part '' is unknown; choose from shapes"),
+        (["bench", "--parts", "steps", "--beside", "words"], "--beside is of the part peers"),
+        (["bench", "--parts", "steps", "--compile"], "--compile is of the part peers"),
+        (["bench", "--parts", "output,peers", "--shapes", "words"], "--shapes is of the part sh"),
     ],
 )
 def test_a_number_that_is_none_and_a_flag_without_use(arguments, said: str, tmp_path, capsys):

@@ -266,6 +266,27 @@ def test_annotated_parameters_are_parameters(tmp_path):
     assert found.defaults == {"rate": 0.5, "seed": 0}
 
 
+def test_parameters_beside_a_magic_and_several_at_once_are_parameters(tmp_path):
+    source = "%matplotlib inline\n!date\na, (b, c) = 1, [2, x]\nd = e = 3\nf: float = 4\ng, h = i()"
+    (found,) = grid.notebooks(write(tmp_path, cell(source, "parameters")))
+    assert found.defaults == {
+        "a": 1,
+        "b": 2,
+        "c": None,
+        "d": 3,
+        "e": 3,
+        "f": 4.0,
+        "g": None,
+        "h": None,
+    }
+    assert grid.points(found, [("f", "0.5")])[0].parameters == {"f": 0.5}
+
+
+def test_a_literal_that_python_refuses_is_an_expression(tmp_path):
+    (found,) = grid.notebooks(write(tmp_path, cell("a = {[]: 1}\nb = 2", "parameters")))
+    assert found.defaults == {"a": None, "b": 2}
+
+
 @pytest.mark.parametrize("text", ['s=plain,"b,c"', "l=[gal,moon],[own]"])
 def test_a_grid_that_is_half_json_is_refused_and_not_torn(text):
     with pytest.raises(GridError, match="neither plain words nor JSON throughout; quote each text"):

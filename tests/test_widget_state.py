@@ -5,6 +5,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import traitlets
+
+from recdrop.widgets.fading import Fading
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -31,3 +34,14 @@ def test_the_saved_script_is_the_source(path: Path):
         widget = getattr(import_module(module), name)
         for key in ("_esm", "_css"):
             assert state[key] == str(getattr(widget, key)), "run `make notebooks`"
+
+
+@pytest.mark.parametrize("name", ["rate", "start", "update"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_state_has_numbers_that_json_has(name: str, value: float):
+    """A page reads its widgets' state as JSON, and with one NaN in it shows none of them."""
+    widget = Fading()
+    before = widget.get_state()
+    with pytest.raises(traitlets.TraitError, match=f"{name}|range|maximum"):
+        setattr(widget, name, value)
+    assert widget.get_state() == before

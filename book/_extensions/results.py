@@ -6,7 +6,7 @@ all files of results are read here, and every one that a notebook leads to has t
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
@@ -16,8 +16,6 @@ from sphinx.errors import ExtensionError
 from recdrop.bench import gpu_report, report
 from recdrop.study import results
 
-REPORTS = {"bench/cpu.json": report.read, "bench/cuda.json": gpu_report.read}
-"""How to read what is no network's manifest."""
 REQUIRED = ("bench/cpu.json",)
 """Shown without a link to it."""
 NAMED = re.compile(r"\.\./book/results/([\w./+-]+)")
@@ -32,16 +30,24 @@ def problems(root: Path) -> Iterator[str]:
     for name in REQUIRED:
         if not (folder / name).exists():
             yield f"{folder / name} is missing"
-    try:
-        results.read_all(folder)
-    except ValueError as error:
-        yield str(error)
-    for name in sorted(_files(folder)):
-        if name in REPORTS or "-" not in name:
+    for manifests in (folder, folder / results.BEYOND):
+        try:
+            results.read_all(manifests)
+        except ValueError as error:
+            yield str(error)
+    for path in sorted(folder.rglob("*.json")):
+        if read := _reader(path):
             try:
-                REPORTS.get(name, _read)(folder / name)
+                read(path)
             except ValueError as error:
                 yield str(error)
+
+
+def _reader(path: Path) -> Callable | None:
+    """How to read what is no network's manifest."""
+    if path.parent.name == "bench":
+        return gpu_report.read if path.stem.startswith("cuda") else report.read
+    return None if "-" in path.name else _read
 
 
 def _files(folder: Path) -> set[str]:

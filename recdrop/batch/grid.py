@@ -84,23 +84,49 @@ def _notebook(path: Path) -> Notebook:
 
 
 def _assigned(source: str) -> dict[str, Any]:
-    """The literals that a cell assigns, read and not executed."""
-    found = {}
-    try:
-        statements = ast.parse(source).body
-    except SyntaxError:
-        return {}
-    for statement in statements:
-        annotated = isinstance(statement, ast.AnnAssign) and statement.value is not None
-        if annotated or isinstance(statement, ast.Assign):
-            name = statement.target if annotated else statement.targets[0]
-            if not isinstance(name, ast.Name):
-                continue
-            try:
-                found[name.id] = ast.literal_eval(statement.value)
-            except ValueError:  # an expression; it may be given as anything
-                found[name.id] = None
+    """The literals that a cell assigns, read and not executed.
+
+    >>> _assigned("%matplotlib inline\\na, b = 1, [2]\\nc: float = 0\\nd = e = 2 * a")
+    {'a': 1, 'b': [2], 'c': 0.0, 'd': None, 'e': None}
+    """
+    found: dict[str, Any] = {}
+
+    def assign(target: ast.expr, value: ast.expr | None) -> None:
+        if isinstance(target, ast.Name):
+            found[target.id] = _literal(value)
+        elif isinstance(target, ast.Tuple | ast.List):
+            n = len(target.elts)
+            unpacked = isinstance(value, ast.Tuple | ast.List) and len(value.elts) == n
+            for one, its in zip(target.elts, value.elts if unpacked else [None] * n, strict=True):
+                assign(one, its)
+
+    for statement in _statements(source):
+        if isinstance(statement, ast.Assign):
+            for target in statement.targets:
+                assign(target, statement.value)
+        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            assign(statement.target, statement.value)
+            name, kind = (getattr(e, "id", None) for e in (statement.target, statement.annotation))
+            if kind == "float" and type(found.get(name)) is int:
+                found[name] = float(found[name])
     return found
+
+
+def _statements(source: str) -> list[ast.stmt]:
+    for text in (source, re.sub(r"^([ \t]*)[%!].*", r"\1pass", source, flags=re.M)):  # magics
+        try:
+            return ast.parse(text).body
+        except SyntaxError:
+            pass
+    return []
+
+
+def _literal(value: ast.expr | None) -> Any:
+    """Its value; None for an expression, which may be given as anything."""
+    try:
+        return None if value is None else ast.literal_eval(value)
+    except (ValueError, TypeError):
+        return None
 
 
 def points(
@@ -224,7 +250,7 @@ def _name(stem: str, parameters: dict[str, Any]) -> str:
     'train-rates=0.25-seeds=0+1-33a75a81c1'
     """
     parts = [re.sub(r"[^\w.]+", "_", stem, flags=re.ASCII)]
-    if not parameters:
+    if not parameters and len(parts[0]) <= LONGEST:
         return parts[0]
     for k, v in parameters.items():
         values = [str(x) for x in (v if isinstance(v, list) else [v])]

@@ -16,6 +16,8 @@ MACHINE = ("cpu", "cores", "capability")
 """What a machine is known by; the figures of two stand in no table together."""
 CLASSES = {"order": 4, "words": 10_000, "characters": 50, "entities": 9}
 """Of the benchmarks' output layers."""
+NO_REPORT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What a file of another form makes of reading it, or of its tables."""
 
 
 def held(path: str | os.PathLike, machine: dict) -> list[dict]:
@@ -54,17 +56,19 @@ def read(path: str | os.PathLike) -> dict:
     """A results file.
 
     Raises:
-        ValueError: it is no results file of the bench, or of another version of it.
+        ValueError: it is no results file of the bench, or of another version of it: its tables
+            cannot be made.
     """
     path = from_root(path)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["schema"] != SCHEMA:
             raise ValueError(f"schema {record['schema']}, not {SCHEMA}")
-        _ = [(run["machine"], run["ceilings"], run["others"], run["absent"], run["rows"])
-             for run in record["runs"]]  # fmt: skip
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no results file of the bench: {error}") from error
+        if not markdown(record["runs"]):
+            raise ValueError("it holds no run")
+    except NO_REPORT as error:
+        kind = type(error).__name__
+        raise ValueError(f"{path} is no results file of the bench: {kind}: {error}") from error
     return record
 
 

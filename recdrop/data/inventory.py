@@ -101,7 +101,7 @@ def _verified(name: str, place: Place) -> Finding:
     lines = [f"{place.origin}: {place.folder}"]
     try:
         counts = module.count(verified(place))
-    except ValueError as error:  # its hash, or a line of it
+    except (ValueError, OSError) as error:  # its hash, a line of it, or nobody may read it
         return Finding(name, "damaged", str(error))
     for what, expected in module.COUNTS.items():
         lines.append(f"    {what:<12} {_numbers(counts[what])}, expected {_numbers(expected)}")

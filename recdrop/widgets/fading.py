@@ -3,7 +3,7 @@
 import traitlets
 
 from recdrop.dropout import SAMPLINGS, SCALINGS
-from recdrop.widgets.part import Part, script, style
+from recdrop.widgets.part import Finite, Part, script, style
 
 
 class Fading(Part):
@@ -17,13 +17,13 @@ class Fading(Part):
     _css = style()
 
     scheme = traitlets.Enum(("semeniuta", "gal", "moon"), "moon").tag(sync=True)
-    rate = traitlets.Float(0.5, min=0.0, max=0.9).tag(sync=True)
+    rate = Finite(0.5, min=0.0, max=0.9).tag(sync=True)
     steps = traitlets.Int(15, min=5, max=100).tag(sync=True)
     per = traitlets.Enum(SAMPLINGS, "sequence").tag(sync=True)
     masked = traitlets.Bool(False).tag(sync=True)
     scaling = traitlets.Enum(SCALINGS, "paper").tag(sync=True)
-    start = traitlets.Float(1.0, min=0.01).tag(sync=True)
-    update = traitlets.Float(0.0, min=0.0, max=0.9).tag(sync=True)
+    start = Finite(1.0, min=0.01).tag(sync=True)
+    update = Finite(0.0, min=0.0, max=0.9).tag(sync=True)
     log = traitlets.Bool(False).tag(sync=True)
     draw = traitlets.Int(0, min=0, max=2**31 - 1).tag(sync=True)
 

@@ -1,5 +1,6 @@
 """What the widgets share: their script and style sheet, read from readable sources."""
 
+import math
 import re
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def script(entry: str) -> str:
 def style() -> str:
     """The style sheet of all widgets."""
     return (HERE / "widgets.css").read_text(encoding="utf-8")
+
+
+class Finite(traitlets.Float):
+    """A number that JSON has: with NaN or an infinity in its state a page shows no widget."""
+
+    def validate(self, obj: traitlets.HasTraits, value: object) -> float:
+        value = super().validate(obj, value)
+        if not math.isfinite(value):
+            raise traitlets.TraitError(f"{self.name}={value} is no number; give a finite one")
+        return value
 
 
 class Part(anywidget.AnyWidget):
