@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     results.add_argument("--table", type=int, choices=(1, 2, 3, 4), required=True)
     _manifests_arguments(results, "all fields, for machines")
     results.add_argument("--all", action="store_true", help="rows that have not been run, too")
+    _scaling_argument(results)
     results.set_defaults(run=_results)
 
     claims = commands.add_parser("claims", help="the paper's claims, and what our runs say of each")
@@ -109,6 +110,11 @@ def _manifests_arguments(command: argparse.ArgumentParser, as_json: str) -> None
     command.add_argument("--json", action="store_true", help=as_json)
 
 
+def _scaling_argument(command: argparse.ArgumentParser) -> None:
+    scalings = ("paper", "inverted")
+    command.add_argument("--scaling", choices=scalings, default="paper", help="Eq. 3, or Eq. 14")
+
+
 def _there(results_dir: str) -> None:
     if not from_root(results_dir).is_dir():
         there = str(from_root(results_dir))
@@ -119,12 +125,13 @@ def _results(a: argparse.Namespace) -> None:
     from recdrop.study import tables
 
     _there(a.results_dir)
-    rows = tables.table(a.table, a.results_dir, beyond=True)
+    rows = tables.table(a.table, a.results_dir, beyond=True, scaling=a.scaling)
     if a.json:
         print(json.dumps(rows, indent=1))
         return
     shown = [row for row in rows if row["n"] or row["diverged"] or a.all]
-    print(f"\nTable {a.table}: mean ± 95 % interval (number of seeds)\n")
+    eq = "" if a.scaling == "paper" else ", dropout scaled in training (Eq. 14)"
+    print(f"\nTable {a.table}{eq}: mean ± 95 % interval (number of seeds)\n")
     print(tables.markdown(shown) if shown else f"Nothing has been run yet in {a.results_dir}.")
 
 
@@ -182,8 +189,7 @@ def _train_arguments(train: argparse.ArgumentParser) -> None:
     train.add_argument("--vectors", help="file of word vectors for Table 4")
     for name in ("schemes", "rates", "samplings", "forward", "seeds", "lengths"):
         train.add_argument(f"--{name}", help="comma separated; by default the table's own")
-    scalings = ("paper", "inverted")
-    train.add_argument("--scaling", choices=scalings, default="paper", help="Eq. 3, or Eq. 14")
+    _scaling_argument(train)
     train.set_defaults(run=_train)
 
 

@@ -419,6 +419,9 @@ def test_two_recipes_of_one_protocol_are_never_pooled(tmp_path):
 def test_only_the_papers_scaling_stands_beside_the_paper(tmp_path):
     write(tmp_path, condition(scaling="inverted"), {"train": 1.0, "test": 0.5})
     assert not any(row["n"] for row in tables.table(1, tmp_path))
+    write(tmp_path, condition(seed=1), {"train": 1.0, "test": 0.25})
+    (row,) = tables.table(1, tmp_path, scaling="inverted")
+    assert (row["n"], row["test"], row["paper_test"]) == (1, 50, None)
 
 
 def test_other_tasks_and_rates_stay_out(tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist, mean, stdev
 
+from recdrop.dropout import Scaling
 from recdrop.study import paper, results
 from recdrop.study.files import from_root
 
@@ -42,21 +43,27 @@ def _student(nu: int) -> float:
 
 
 def table(
-    number: int, results_dir: str | os.PathLike = "book/results", beyond: bool = False
+    number: int,
+    results_dir: str | os.PathLike = "book/results",
+    beyond: bool = False,
+    scaling: Scaling = "paper",
 ) -> list[dict]:
     """One row for each condition of the paper and protocol; figures are null where none was run.
 
     ``beyond`` adds rows for conditions that were run and that the paper's table does not have.
+    Networks of ``scaling`` "inverted", Eq. 14, stand beside no figures of the paper's.
     Networks that diverged are counted apart and have no part in the means.
     Table 1: accuracies in % after the last epoch. The others, perplexities, bits per character and
     F1 in %: figures of the epoch that was best in validation, and beside them, as ``valid_last``
     and ``test_last``, those of the last epoch.
     """
     conditions = list(paper.table(number))
+    if scaling != "paper":
+        conditions = [c | {k: None for k in c if k.startswith("paper_")} for c in conditions]
     manifests = [
         m
         for m in results.read_all(results_dir, paper.TASKS[number])
-        if m["condition"]["scaling"] == "paper"  # Eq. 3, as in the paper
+        if m["condition"]["scaling"] == scaling
         and "cell" not in m["condition"]["settings"]  # an LSTM, as in the paper
     ]
     if beyond:
