@@ -109,6 +109,20 @@ def test_each_setting_alone(backend: str, settings: tuple[str, str, str], ragged
     assert_follows("lstm_tanh", networks("lstm_tanh", 1), masking([settings]), lengths)
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+@pytest.mark.parametrize("scaling", ["inverted", "paper"])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("site", [0, 1, 2])
+def test_one_network_of_a_table_drops(
+    backend: str, site: int, training: bool, scaling: str, first: bool
+):
+    """What is spared where nothing is dropped, is not where something is."""
+    drops = tuple(STEP if k == site else OFF for k in range(3))
+    settings = [drops, (OFF, OFF, OFF)][:: 1 if first else -1]
+    masks_ = masking(settings, scaling, training)
+    assert_follows("lstm_tanh", networks("lstm_tanh", 2), masks_)
+
+
 @pytest.mark.parametrize("H", [1, 7, 100, 257])
 @pytest.mark.parametrize("B", [1, 33])
 @pytest.mark.parametrize(("T", "I"), [(1, 1), (3, 70)])
@@ -131,6 +145,52 @@ def test_operands_in_bfloat16(backend: str, cell: str, ragged: bool):
     lengths = torch.randint(1, 11, (len(ALL), 8)) if ragged else None
     share = HALF if cell == "lstm_tanh" else ROUGH  # relu: near 0 the slope may be the other one
     assert_follows(cell, nets, masking(ALL, "paper"), lengths, share=share, bf16=True)
+
+
+def between(v: Tensor) -> Tensor:
+    """Numbers half way from one that bfloat16 has to the next."""
+    halves = (v.detach().bfloat16().float().view(torch.int32) | 0x8000).view(torch.float32)
+    return halves.requires_grad_()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_operands_are_rounded_to_the_nearest_ties_to_even(backend: str, cell: str):
+    """So numbers rounded beforehand give the same, to the last bit; as they are, they do not."""
+    nets = single(networks(cell, 2, B=5, I=33, H=19))
+    operands = ("x", "h0", "w_ih", "w_hh")
+    nets = nets._replace(**{name: between(getattr(nets, name)) for name in operands})
+    rounded = {k: getattr(nets, k).detach().bfloat16().float().requires_grad_() for k in operands}
+    given = masking([(OFF, OFF, OFF)] * 2)
+    found, same, exact = (
+        results(lambda *a, bf16=bf16: scan(*a, bf16=bf16), cell, n, *given)
+        for n, bf16 in ((nets, True), (nets._replace(**rounded), True), (nets, False))
+    )
+    assert_equal(found, same)
+    for name, v in exact.items():
+        assert not torch.equal(found[name], v), name
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("bits", [0x7FFFFFFF, 0x7F800001, -1, 0x7FC00000])
+@pytest.mark.parametrize("operand", ["x", "h0", "w_ih", "w_hh"])
+def test_no_nan_is_rounded_away(backend: str, operand: str, bits: int, bf16: bool):
+    """Whatever its bits: some would carry over into those of a zero."""
+    nets = single(networks("lstm_tanh", 1))
+    getattr(nets, operand).data.view(torch.int32).fill_(bits)
+    h, c = scan("lstm_tanh", *nets, *masking([(OFF, OFF, OFF)]), bf16=bf16)
+    assert h.isnan().all()
+    assert c.isnan().all()
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+def test_relu_passes_a_nan_on(backend: str, bf16: bool):
+    """As torch.relu does: in a state alone it would otherwise turn into a zero."""
+    nets = single(networks("lstm_relu", 1))
+    nets.c0.data[0, 1, 2] = float("nan")
+    h, c = scan("lstm_relu", *nets, *masking([(OFF, OFF, OFF)]), bf16=bf16)
+    assert h[0, 0, 1, 2].isnan()
+    assert c[0, :, 1, 2].isnan().all()
+    assert h[0, :, 0].isfinite().all()
 
 
 @pytest.mark.parametrize(("layer", "direction"), [(0, 1), (3, 0), (300, 1)])

@@ -62,6 +62,16 @@ def test_losses_and_gradients_are_those_of_float64(n, v, with_bias, seed):
         assert torch.equal(dbias, torch.ones(v))
 
 
+@pytest.mark.parametrize("shift", [-1000.0, 1000.0])
+@pytest.mark.parametrize("v", [1, 5, 16, 21])
+def test_losses_do_not_depend_on_where_zero_is(v: int, shift: float):
+    """What fills up a vector is no logit, whose exp might be the only one that is not 0."""
+    logits, _, target, upstream = numbers(3, v)
+    args = (logits + shift, None, target, upstream)
+    for a, b in zip(between(*args)[:2], exactly(*args), strict=False):
+        torch.testing.assert_close(a.double(), b, rtol=3e-6, atol=3e-6)
+
+
 @pytest.mark.parametrize("around", [7.25, math.nan])
 @pytest.mark.parametrize("ahead", [True, False], ids=["gradients", "losses alone"])
 @pytest.mark.parametrize("v", [1, 15, 16, 17, 130])
