@@ -266,7 +266,9 @@ def test_where_memory_does_not_suffice_there_is_an_error(threads: str, monkeypat
     """And no process that dies, hangs or computes something else, whichever of its threads lacks it
     and wherever in a forward or backward pass."""
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    done = subprocess.run([sys.executable, "-c", TOO_LITTLE], capture_output=True, text=True)
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "262144")  # what is freed is given back at once
+    command = [sys.executable, "-c", TOO_LITTLE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert "wrong" not in said
