@@ -230,7 +230,7 @@ import resource
 import torch
 import recdrop
 
-B, I, H = 8192, 512, 128  # the kernel's largest piece is a thread's own: what it rounds of x, 16 MB
+B, I, H = 8192, 512, 128  # the kernel's largest piece, of up to 16 MB, is a thread's own
 drop = recdrop.RecurrentDropout.gal(0.5)
 layer, x = recdrop.LSTM(I, H, recurrent_dropout=drop), torch.randn(1, B, I)
 ours = "recdrop_forward: not enough memory", "recdrop_backward: not enough memory"

@@ -269,16 +269,7 @@ def test_annotated_parameters_are_parameters(tmp_path):
 def test_parameters_beside_a_magic_and_several_at_once_are_parameters(tmp_path):
     source = "%matplotlib inline\n!date\na, (b, c) = 1, [2, x]\nd = e = 3\nf: float = 4\ng, h = i()"
     (found,) = grid.notebooks(write(tmp_path, cell(source, "parameters")))
-    assert found.defaults == {
-        "a": 1,
-        "b": 2,
-        "c": None,
-        "d": 3,
-        "e": 3,
-        "f": 4.0,
-        "g": None,
-        "h": None,
-    }
+    assert found.defaults == dict(a=1, b=2, c=None, d=3, e=3, f=4.0, g=None, h=None)
     assert grid.points(found, [("f", "0.5")])[0].parameters == {"f": 0.5}
 
 

@@ -35,10 +35,10 @@ def problems(root: Path) -> Iterator[str]:
             results.read_all(manifests)
         except ValueError as error:
             yield str(error)
-    for path in sorted(folder.rglob("*.json")):
-        if read := _reader(path):
+    for name in sorted(_files(folder)):
+        if read := _reader(folder / name):
             try:
-                read(path)
+                read(folder / name)
             except ValueError as error:
                 yield str(error)
 

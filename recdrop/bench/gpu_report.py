@@ -5,7 +5,7 @@ from pathlib import Path
 
 from recdrop.bench import steps
 from recdrop.bench.gpu import CUDNN, SCHEMA
-from recdrop.bench.report import NO_REPORT, duration, markdown_table
+from recdrop.bench.report import duration, markdown_table, parsed
 from recdrop.bench.shapes import Shape
 from recdrop.study.files import atomic, from_root
 
@@ -30,17 +30,7 @@ def read(path: Path) -> dict:
         ValueError: it is no results file of the bench on a GPU, or of another version of it: its
             tables cannot be made.
     """
-    path = from_root(path)
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-        if run["schema"] != SCHEMA:
-            raise ValueError(f"schema {run['schema']}, not {SCHEMA}")
-        markdown(run)
-    except NO_REPORT as error:
-        kind = type(error).__name__
-        message = f"{path} is no results file of the bench on a GPU: {kind}: {error}"
-        raise ValueError(message) from error
-    return run
+    return parsed(path, SCHEMA, markdown, "the bench on a GPU")
 
 
 def markdown(run: dict) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from recdrop.bench import contenders, output, steps
@@ -59,16 +59,22 @@ def read(path: str | os.PathLike) -> dict:
         ValueError: it is no results file of the bench, or of another version of it: its tables
             cannot be made.
     """
+    return parsed(path, SCHEMA, lambda record: markdown(record["runs"]), "the bench")
+
+
+def parsed(path: str | os.PathLike, schema: int, tables: Callable[[dict], str], of: str) -> dict:
+    """A results file of this schema, from which ``tables`` makes some; it is no file ``of`` that,
+    says a ValueError, where it cannot."""
     path = from_root(path)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["schema"] != SCHEMA:
-            raise ValueError(f"schema {record['schema']}, not {SCHEMA}")
-        if not markdown(record["runs"]):
+        if record["schema"] != schema:
+            raise ValueError(f"schema {record['schema']}, not {schema}")
+        if not tables(record):
             raise ValueError("it holds no run")
     except NO_REPORT as error:
         kind = type(error).__name__
-        raise ValueError(f"{path} is no results file of the bench: {kind}: {error}") from error
+        raise ValueError(f"{path} is no results file of {of}: {kind}: {error}") from error
     return record
 
 
